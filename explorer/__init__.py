@@ -1,0 +1,1 @@
+"""Size explorer: compress a causal language model live, and measure what that really costs."""

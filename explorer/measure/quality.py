@@ -1,0 +1,117 @@
+"""How far the compressed model's predictions are from the original's: paired, on identical tokens, in float32.
+
+KL is from the original to the compressed model, in nats. Intervals resample whole passages, since tokens within one
+are not independent (block bootstrap).
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explorer.records import Quality, Reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """One evaluation text as ids (1, tokens); the first token is given, all others are predicted."""
+
+    kind: str
+    ids: Tensor
+
+    @property
+    def predicted(self) -> int:
+        return self.ids.shape[1] - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Sums over the predicted tokens of one passage."""
+
+    tokens: int
+    nll: float
+    nll_original: float
+    kl: float
+    same_top: int
+    broken: int
+
+
+def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) -> list[Passage]:
+    """Tokenize texts by kind, one kind after the other in turn, so that any first part is a fair mix.
+
+    Each starts with the beginning-of-text token where the model has one, and is cut at `longest` tokens.
+    """
+    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    columns = [
+        [Passage(kind=kind, ids=torch.tensor([(start + _ids(tokenizer, text))[:longest]])) for text in group]
+        for kind, group in texts.items()
+    ]
+    most = max(map(len, columns), default=0)
+    turns = [column[i] for i in range(most) for column in columns if i < len(column)]
+    return [passage for passage in turns if passage.predicted > 0]
+
+
+@torch.inference_mode()
+def logits_of(model: nn.Module, passage: Passage) -> Tensor:
+    """Predictions of one passage in the model's dtype, (predicted, vocabulary)."""
+    device = next(model.parameters()).device
+    logits: Tensor = model(input_ids=passage.ids.to(device), use_cache=False).logits
+    return logits[0, :-1]
+
+
+@torch.inference_mode()
+def score(passage: Passage, original: Tensor, compressed: Tensor) -> Score:
+    """Compare two (predicted, vocabulary) logits of one passage. Positions that are not finite are counted apart."""
+    targets = passage.ids[0, 1:].to(original.device)
+    finite = torch.isfinite(compressed).all(dim=1)
+    p, q = original.float().log_softmax(-1), compressed.float().log_softmax(-1)
+    if not finite.all():
+        p, q, targets = p[finite], q[finite], targets[finite]
+    kl = (p.exp() * (p - q)).sum(dim=1).clamp(min=0)
+    at = targets[:, None]
+    return Score(
+        tokens=len(targets),
+        nll=-q.gather(1, at).double().sum().item(),
+        nll_original=-p.gather(1, at).double().sum().item(),
+        kl=kl.double().sum().item(),
+        same_top=int((p.argmax(1) == q.argmax(1)).sum()),
+        broken=int((~finite).sum()),
+    )
+
+
+def summarize(scores: Sequence[Score]) -> Quality:
+    """Means over all tokens of the scores, each with its 95 % interval from 1,000 resamples of the passages."""
+    tokens = sum(s.tokens for s in scores)
+
+    def mean(chosen: Sequence[Score], field: str) -> float:
+        n = sum(s.tokens for s in chosen)
+        return sum(getattr(s, field) for s in chosen) / n if n else math.nan
+
+    def reading(field: str, unit: str, exponential: bool = False) -> Reading:
+        draws = random.Random(0)
+        means = sorted(mean(draws.choices(scores, k=len(scores)), field) for _ in range(1000 if len(scores) > 1 else 0))
+        value, *interval = [mean(scores, field), *(means[i] for i in (25, 974) if means)]
+        if exponential:
+            value, *interval = [math.exp(min(x, 700)) for x in (value, *interval)]
+        low, high = interval or (None, None)
+        return Reading(value=value, unit=unit, how="measured", low=low, high=high, n=tokens)
+
+    return Quality(
+        perplexity=reading("nll", "", exponential=True),
+        perplexity_original=reading("nll_original", "", exponential=True),
+        kl=reading("kl", "nats"),
+        top1_agreement=reading("same_top", "share"),
+        tokens=tokens,
+        broken_positions=sum(s.broken for s in scores),
+    )
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+

@@ -1,0 +1,61 @@
+"""Codes to packed bytes and back. A code of b bits is cut into planes of 4, 2 and 1 bits (6 = 4 + 2, 3 = 2 + 1), and
+each plane fills whole bytes, so that any width from 1 to 8 is stored exactly and unpacked by shifts alone."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def planes(bits: int) -> list[int]:
+    """The widths a code is cut into, high bits first: 8 → [8], 7 → [4, 2, 1], 5 → [4, 1]."""
+    return [width for width in (8, 4, 2, 1) if bits & width]
+
+
+def packed_width(columns: int, bits: int) -> int:
+    """Bytes of one packed row of `columns` codes (rows are padded to a multiple of eight codes)."""
+    return -(-columns // 8) * bits
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """(rows, columns) uint8 codes below 2^bits → (rows, packed_width) uint8."""
+    rows, columns = codes.shape
+    if columns % 8:
+        codes = torch.nn.functional.pad(codes, (0, -columns % 8))
+    parts, left = [], bits
+    for width in planes(bits):
+        left -= width
+        plane = codes >> left if left else codes
+        if width < bits:
+            plane = plane & (2**width - 1)
+        per_byte = 8 // width
+        fields = plane.view(rows, -1, per_byte)  # (rows, bytes, codes in a byte)
+        byte = fields[..., 0]
+        for i in range(1, per_byte):
+            byte = byte | (fields[..., i] << (i * width))
+        parts.append(byte)
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0].contiguous()
+
+
+def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
+    """The inverse of `pack`: (rows, packed_width) uint8 → (rows, columns) uint8 codes."""
+    rows, eighths = packed.shape[0], -(-columns // 8)
+    codes, at = None, 0
+    for width in planes(bits):
+        part = packed[:, at : at + eighths * width]
+        at += eighths * width
+        fields = [(part >> (i * width)) & (2**width - 1) for i in range(8 // width)] if width < 8 else [part]
+        plane = torch.stack(fields, dim=-1).view(rows, -1)
+        codes = plane if codes is None else (codes << width) | plane
+    assert codes is not None
+    return codes[:, :columns]
+
+
+def pack_mask(mask: Tensor) -> Tensor:
+    """(rows, columns) bool → (rows, ⌈columns / 8⌉) uint8, first column in the highest bit."""
+    return torch.from_numpy(np.packbits(mask.cpu().numpy(), axis=1)).to(mask.device)
+
+
+def unpack_mask(bitmap: Tensor, columns: int) -> Tensor:
+    """The inverse of `pack_mask`."""
+    bits = np.unpackbits(bitmap.cpu().numpy(), axis=1, count=columns)
+    return torch.from_numpy(bits.view(np.bool_)).to(bitmap.device)
