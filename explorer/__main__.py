@@ -1,0 +1,193 @@
+"""The command line: `measure`, `generate`, `export`, `bench`. The only place here that prints."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from explorer import assets, bench
+from explorer.model import export, hub
+from explorer.model.generate import encode_prompt, stream
+from explorer.model.preflight import ModelRejected
+from explorer.recipe import BITS, GROUPS, KEEP, SPARSITY, Recipe
+from explorer.records import Measurement
+from explorer.workbench import Prompt, Workbench
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 2 with one plain sentence on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        run = {"measure": _measure, "generate": _generate, "export": _export, "bench": _bench}[options.command]
+        run(options)
+    except (ModelRejected, ValueError, OSError) as problem:
+        print(f"explorer: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("explorer: stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m explorer", description="Compress a language model and measure it.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", default=hub.DEFAULT, help="Hub name, local folder or .gguf file")
+    model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    recipe = argparse.ArgumentParser(add_help=False)
+    share = f"{SPARSITY.low:g} to {SPARSITY.high:g}"
+    recipe.add_argument("--sparsity", type=float, nargs="+", default=[0.0], help=f"share of zeros, {share}")
+    recipe.add_argument("--bits", type=int, nargs="+", default=[16], help=f"one of {BITS}")
+    recipe.add_argument("--keep", type=float, nargs="+", default=[1.0], help=f"kept in factors, {KEEP.low:g} to {KEEP.high:g}")
+    recipe.add_argument("--head-bits", type=int, nargs="+", default=[16], help="bits of embedding and head")
+    recipe.add_argument("--group", nargs="+", default=["auto"], help=f"weights a scale, one of {GROUPS}")
+
+    measure = commands.add_parser("measure", parents=[model, recipe], help="one record a recipe (every combination)")
+    measure.add_argument("--json", action="store_true", help="one JSON object a line")
+    measure.add_argument("--text", type=Path, help="your own evaluation text (UTF-8; lines of --- part passages)")
+    measure.add_argument("--tokens", type=int, default=2048, help="evaluation tokens, 0 = all (default 2048)")
+    measure.add_argument("--rounds", type=int, default=5, help="timing rounds, original and compressed in turns")
+
+    generate = commands.add_parser("generate", parents=[model, recipe], help="write with the original and the compressed")
+    generate.add_argument("--prompt", required=True)
+    generate.add_argument("--tokens", type=int, default=64)
+    generate.add_argument("--seed", type=int, default=0)
+    generate.add_argument("--temperature", type=float, default=0.0)
+    generate.add_argument("--raw", action="store_true", help="no chat template")
+    generate.add_argument("--json", action="store_true")
+
+    exporting = commands.add_parser("export", parents=[model, recipe], help="write a folder with packed tensors")
+    exporting.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
+
+    measuring = commands.add_parser("bench", parents=[model], help="how fast this program is here, as JSON")
+    measuring.add_argument("--out", type=Path, help="also write the JSON to this file")
+    return parser
+
+
+def device(name: str) -> str:
+    """`auto` is CUDA where torch sees it."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch sees no CUDA device on this machine; use --device cpu.")
+    return name
+
+
+def _recipes(options: argparse.Namespace) -> list[Recipe]:
+    choices = product(options.sparsity, options.bits, options.keep, options.head_bits, options.group)
+    return [Recipe(sparsity=s, bits=b, keep=k, head_bits=h, group=g) for s, b, k, h, g in choices]
+
+
+def _open(options: argparse.Namespace, texts: dict[str, list[str]] | None = None) -> Workbench:
+    return Workbench(options.model, device(options.device), texts).load(_tell)
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _prepare(workbench: Workbench, recipes: Sequence[Recipe]) -> None:
+    """Facts are needed for zeros and factors only."""
+    if any(recipe.sparsity or recipe.keep < 1 for recipe in recipes):
+        for share in workbench.prepare():
+            if round(share * 100) % 20 == 0:
+                print(f"\rPreparing ranks and spectra, once: {share:4.0%}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    recipes = _recipes(options)
+    texts = None
+    if options.text:
+        texts = {options.text.stem: assets.split_passages(_read_text(options.text))}
+    if options.tokens < 0 or options.rounds < 1:
+        raise ValueError("--tokens must be 0 or more, --rounds at least 1.")
+    workbench = _open(options, texts)
+    if not workbench.passages:
+        raise ValueError("The evaluation text is too short: it needs at least two tokens.")
+    _prepare(workbench, recipes)
+    for recipe in recipes:
+        record = workbench.measure(recipe, tokens=options.tokens or 10**9, rounds=options.rounds)
+        print(json.dumps(record.to_dict()) if options.json else _table(record), flush=True)
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file.name} is not a UTF-8 text file.") from None
+
+
+def _table(record: Measurement) -> str:
+    size, speed, quality = record.size, record.speed, record.quality
+    assert speed and quality and size.resident_bytes
+    token, prefill = speed.ms_per_token, speed.prefill_ms
+    lines = [
+        f"{record.model}: {record.recipe.words()}",
+        f"  file        {size.file_bytes.value / 1e6:8.2f} MB   {size.compression_ratio.value:.2f}× smaller"
+        f"   in memory {size.resident_bytes.value / 1e6:.1f} MB   {size.parameters.value / 1e6:.1f} M weights kept",
+        f"  decode      {token.value:8.1f} ms/token ({token.low:.1f}–{token.high:.1f}, n = {token.n})"
+        f"   {speed.tokens_per_second.value:.1f} tokens/s   kernel {speed.kernel}",
+        f"  prefill     {prefill.value:8.1f} ms for {speed.prompt_tokens} tokens ({prefill.low:.1f}–{prefill.high:.1f})",
+        f"  quality     KL {quality.kl.value:.4f} nats   perplexity {quality.perplexity.value:.2f}"
+        f" (original {quality.perplexity_original.value:.2f})   same top word {quality.top1_agreement.value:.1%}"
+        f"   {quality.tokens:,} tokens",
+        f"  cost        {record.cost.flops_per_token.value / 1e9:8.3f} GFLOP per token",
+    ]
+    return "\n".join(lines + [f"  note        {note}" for note in size.notes])
+
+
+def _generate(options: argparse.Namespace) -> None:
+    folder = Path(options.model)
+    prompt = Prompt(
+        text=options.prompt, new_tokens=options.tokens, seed=options.seed, temperature=options.temperature, chat=not options.raw
+    )
+    if folder.is_dir() and export.is_export(folder):
+        model, tokenizer, recipe = export.read(folder)
+        ids = encode_prompt(tokenizer, prompt.text, chat=prompt.chat, limit=2048)
+        pieces = stream(
+            model, tokenizer, ids, new_tokens=prompt.new_tokens, seed=prompt.seed, temperature=prompt.temperature
+        )
+        texts = {recipe.words(): [piece.text for piece in pieces][-1:]}
+    else:
+        recipes = _recipes(options)
+        workbench = _open(options)
+        _prepare(workbench, recipes)
+        texts = {"original": [piece.text for piece in workbench.write(None, prompt)][-1:]}
+        for recipe in recipes:
+            if recipe != Recipe():
+                texts[recipe.words()] = [piece.text for piece in workbench.write(recipe, prompt)][-1:]
+    if options.json:
+        print(json.dumps({words: "".join(text) for words, text in texts.items()}))
+        return
+    for words, text in texts.items():
+        print(f"--- {words}\n{''.join(text) or '(the model ended at once)'}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    recipes = _recipes(options)
+    if len(recipes) != 1:
+        raise ValueError("export writes one recipe: give one value for each setting.")
+    if options.out.exists():
+        raise ValueError(f"{options.out} exists already; choose another name, nothing is overwritten.")
+    workbench = _open(options)
+    _prepare(workbench, recipes)
+    workbench.measure(recipes[0], tokens=1024, rounds=3)
+    written = workbench.export(recipes[0], options.out)
+    print(f"{options.out}: {written / 1e6:.2f} MB of tensors, read back and equal to what was measured.")
+
+
+def _bench(options: argparse.Namespace) -> None:
+    result = json.dumps(bench.run(_open(options), _tell), indent=2)
+    if options.out:
+        options.out.write_text(result + "\n", encoding="utf-8")
+    print(result)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,124 @@
+"""A compressed model as a folder: packed tensors, the recipe, what was measured, and a card. Checked by opening it again.
+
+The folder appears whole or not at all: everything is written beside it first and renamed in one step.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from explorer import assets
+from explorer.measure.size import tensors_of
+from explorer.model import hub
+from explorer.model.compress import settle, skeleton
+from explorer.model.preflight import ModelRejected, check_folder, check_memory
+from explorer.recipe import Recipe
+
+FORMAT, VERSION = "size-explorer", 1
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def write(model: nn.Module, recipe: Recipe, tokenizer: Any, base: str, metrics: dict[str, Any], folder: Path) -> int:
+    """Write an unsettled model to `folder`, which must not exist; the bytes of its tensors in the file.
+
+    ValueError for a folder that cannot be used, ModelRejected where what was written does not read back the same.
+    """
+    if not SAFE_NAME.fullmatch(folder.name):
+        raise ValueError(f"{folder.name!r} cannot be a folder's name here: use letters, digits, dots and dashes.")
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; choose another name, nothing is overwritten.")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors_of(model).items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(t.numel() * t.element_size() for t in tensors.values())
+    if shutil.disk_usage(folder.parent).free < 1.1 * needed + 20_000_000:
+        raise ValueError(f"The export needs {needed / 1e6:,.0f} MB of disk, and there is less free.")
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    try:
+        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        (partial / "model.safetensors").chmod(0o644)
+        model.config.save_pretrained(partial)  # type: ignore[union-attr, operator]
+        tokenizer.save_pretrained(partial)
+        about = {"format": FORMAT, "version": VERSION, "base_model": base, "recipe": recipe.to_dict()}
+        _write_json(partial / "recipe.json", about)
+        _write_json(partial / "metrics.json", metrics)
+        (partial / "README.md").write_text(card(recipe, base, metrics), encoding="utf-8")
+        again = load_file(partial / "model.safetensors")
+        if again.keys() != tensors.keys() or not all(torch.equal(again[k], tensors[k]) for k in tensors):
+            raise ModelRejected("export", "The export did not read back the same; nothing was kept.")
+        partial.chmod(0o755)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return needed
+
+
+def is_export(folder: Path) -> bool:
+    return (folder / "recipe.json").is_file()
+
+
+def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
+    """Open an export: the model on its kernels, its tokenizer and its recipe. ModelRejected in one sentence."""
+    files = check_folder(folder)
+    check_memory(3 * files.tensor_bytes)
+    try:
+        about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        if about.get("format") != FORMAT or about.get("version") != VERSION:
+            raise ModelRejected("export", f"{folder.name} is not an export that this version can open.")
+        recipe = Recipe.from_dict(about["recipe"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ModelRejected):
+            raise
+        raise ModelRejected("export", f"recipe.json in {folder.name} cannot be used: {error}") from None
+    model = skeleton(hub.structure(folder), recipe)
+    try:
+        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
+    except RuntimeError:
+        raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.") from None
+    model.tie_weights()  # type: ignore[operator]
+    shared = {name for name in missing if not _is_meta(model, name) and _shares(model, name)}
+    if unexpected or set(missing) - shared or any(t.is_meta for t in model.state_dict().values()):
+        raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    return settle(model).eval().requires_grad_(False), hub.open_tokenizer(folder), recipe
+
+
+def card(recipe: Recipe, base: str, metrics: dict[str, Any]) -> str:
+    """The model card: what it is, how it was made, what was measured, how to open it, limits."""
+    size, quality = metrics.get("size", {}), metrics.get("quality") or {}
+    rows = [
+        ("file", f"{size.get('file_bytes', 0) / 1e6:.1f} MB"),
+        ("compression ratio", f"{size.get('compression_ratio', 1):.2f}"),
+        ("kept parameters", f"{size.get('parameters', 0):,}"),
+    ]
+    if quality:
+        rows += [
+            ("KL to the original", f"{quality['kl']:.4f} nats over {quality['tokens']:,} tokens"),
+            ("perplexity", f"{quality['perplexity']:.2f} (original {quality['perplexity_original']:.2f})"),
+        ]
+    return assets.read("model_card.md").format(
+        base=base,
+        words=recipe.words(),
+        recipe=json.dumps(recipe.to_dict(), indent=2),
+        table="\n".join(f"| {name} | {value} |" for name, value in rows),
+    )
+
+
+def _is_meta(model: nn.Module, name: str) -> bool:
+    return model.state_dict()[name].is_meta
+
+
+def _shares(model: nn.Module, name: str) -> bool:
+    """Is this tensor the memory of another one under another name (a tied head)?"""
+    state = model.state_dict()
+    return any(other != name and t.data_ptr() == state[name].data_ptr() for other, t in state.items())
+
+
+def _write_json(file: Path, values: dict[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
