@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from explorer.recipe import Recipe
 
+STOPPED = "Stopped."  # why a text ended when somebody asked for it
+
 How = Literal["measured", "calculated", "estimated", "simulated"]
 
 

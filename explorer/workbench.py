@@ -24,7 +24,7 @@ from explorer.model.compress import compress, kernels_of, notes_of, settle
 from explorer.model.facts import Facts, bytes_needed, fingerprint
 from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.preflight import ModelRejected, free_bytes
-from explorer.records import Cost, Footprint, Measurement, Piece, Quality, Speed
+from explorer.records import STOPPED, Cost, Footprint, Measurement, Piece, Quality, Speed
 from explorer.recipe import Recipe
 
 VARIANTS_KEPT = 3
@@ -117,9 +117,10 @@ class Workbench:
                 self.prepared = min(done, 0.999)
                 yield done
         with self._lock:
-            self.facts.save(self._facts_file)
-        self.prepared = 1.0
-        self.seconds["prepare"] = time.perf_counter() - started
+            if self.prepared < 1.0:
+                self.facts.save(self._facts_file)
+                self.prepared = 1.0
+                self.seconds["prepare"] = time.perf_counter() - started
 
     def prepare_in_background(self) -> threading.Thread:
         """`prepare` on a thread that gives way to visitors."""
@@ -222,7 +223,7 @@ class Workbench:
                 break
             written.append(piece)
             yield piece
-        if recipe is None and written and written[-1].stopped != "Stopped.":
+        if recipe is None and written and written[-1].stopped != STOPPED:
             self._originals[prompt] = written
             if len(self._originals) > 32:
                 self._originals.popitem(last=False)
@@ -260,6 +261,10 @@ class Workbench:
     def measured(self, recipe: Recipe) -> Measurement | None:
         """What is known of a recipe from before."""
         return self._measured.get(recipe)
+
+    def history(self) -> list[Measurement]:
+        """Every setting tried since this program started."""
+        return list(self._measured.values())
 
     def record(self, variant: Variant, **found: Any) -> Measurement:
         """Keep what was found out about a variant; fields add up over calls."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from explorer.records import Piece
+from explorer.records import STOPPED, Piece
 
 MAX_PROMPT_CHARACTERS = 20_000
 
@@ -98,7 +98,7 @@ def stream(
         if not ended:
             written.append(token)
             text = tokenizer.decode(written, skip_special_tokens=True).rstrip("\ufffd")
-        reason = "The model ended its answer." if ended else "Stopped." if stopped() else ""
+        reason = "The model ended its answer." if ended else STOPPED if stopped() else ""
         yield Piece(text=text, token=token, tokens=len(written), ms=(time.perf_counter() - started) * 1e3, stopped=reason)
         if reason:
             return

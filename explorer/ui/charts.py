@@ -1,0 +1,103 @@
+"""Measurements → the size and quality plot, as plotly JSON. The only file that knows plotly."""
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from explorer.recipe import Recipe
+from explorer.records import Measurement
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#64748B"
+OFF_SCALE = 100  # perplexities above this multiple of the original's are drawn at the edge
+
+
+def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
+    """Every setting that was measured: file size against perplexity, the front line, the original, and where we are."""
+    points = [m for m in tried if m.quality]
+    figure = go.Figure(layout=_layout())
+    if not points:
+        return str(figure.to_json())
+    ceiling = OFF_SCALE * min(m.quality.perplexity_original.value for m in points if m.quality)
+    front = _front(points)
+    figure.add_scatter(
+        x=[_megabytes(m) for m in front],
+        y=[min(_perplexity(m), ceiling) for m in front],
+        mode="lines",
+        line={"color": GREY, "width": 2, "shape": "hv", "dash": "dot"},
+        name="best so far",
+        hoverinfo="skip",
+    )
+    best_known = max(points, key=lambda m: m.quality.tokens if m.quality else 0)
+    assert best_known.quality
+    original = best_known.quality.perplexity_original.value
+    figure.add_scatter(
+        x=[_megabytes(best_known) * best_known.size.compression_ratio.value],
+        y=[original],
+        mode="markers",
+        name="original",
+        marker={"symbol": "square", "color": BLUE, "size": 12},
+        hovertemplate=f"<b>original</b><br>%{{x:.1f}} MB, perplexity {original:.4g}<extra></extra>",
+    )
+    groups = (
+        ("tried", [m for m in points if m.recipe not in (Recipe(), now)], "circle", GREY, 9),
+        ("now", [m for m in points if m.recipe == now and now != Recipe()], "star", ORANGE, 17),
+    )
+    for name, group, symbol, color, size in groups:
+        figure.add_scatter(
+            x=[_megabytes(m) for m in group],
+            y=[min(_perplexity(m), ceiling) for m in group],
+            mode="markers",
+            name=name,
+            marker={
+                "symbol": ["triangle-up" if _perplexity(m) > ceiling else symbol for m in group],
+                "color": color,
+                "size": size,
+                "line": {"width": 1, "color": "white"},
+            },
+            text=[_hover(m) for m in group],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return str(figure.to_json())
+
+
+def _layout() -> dict[str, object]:
+    axis = {"gridcolor": "rgba(128,128,128,.25)", "zeroline": False, "automargin": True}
+    return {
+        "margin": {"l": 52, "r": 12, "t": 8, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "xaxis": {**axis, "title": {"text": "Size on disk (MB, measured)"}, "rangemode": "tozero"},
+        "yaxis": {**axis, "title": {"text": "Perplexity (log, measured)"}, "type": "log", "nticks": 6},
+        "legend": {"orientation": "h", "x": 1, "y": 1, "xanchor": "right", "yanchor": "top"},
+        "font": {"family": "IBM Plex Sans, sans-serif", "size": 12},
+        "uirevision": "keep",
+        "hoverlabel": {"align": "left"},
+    }
+
+
+def _front(points: Sequence[Measurement]) -> list[Measurement]:
+    """The points that no other beats in both size and perplexity, smallest first."""
+    best: list[Measurement] = []
+    for point in sorted(points, key=lambda m: (_megabytes(m), _perplexity(m))):
+        if not best or _perplexity(point) < _perplexity(best[-1]):
+            best.append(point)
+    return best
+
+
+def _hover(m: Measurement) -> str:
+    assert m.quality
+    lines = [f"<b>{m.recipe.words()}</b>", f"{_megabytes(m):.1f} MB, perplexity {_perplexity(m):.4g}"]
+    lines.append(f"KL {m.quality.kl.value:.4g} over {m.quality.tokens:,} tokens")
+    if m.speed:
+        lines.append(f"{m.speed.ms_per_token.value:.1f} ms per token ({m.speed.kernel})")
+    return "<br>".join(lines)
+
+
+def _megabytes(m: Measurement) -> float:
+    return m.size.file_bytes.value / 1e6
+
+
+def _perplexity(m: Measurement) -> float:
+    assert m.quality
+    value = m.quality.perplexity.value
+    return value if value == value else float("inf")

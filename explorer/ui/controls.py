@@ -1,0 +1,62 @@
+"""The page's controls, made from the recipe's ranges. Raw values only: handlers bring them into range."""
+
+from typing import Any
+
+import gradio as gr
+
+from explorer.recipe import BITS, GROUPS, KEEP, PRESETS, SPARSITY, Range
+from explorer.ui.handlers import Controls
+from explorer.ui.views import WORDS
+
+TEXT: dict[str, str] = WORDS["controls"]
+
+
+def presets() -> dict[str, gr.Button]:
+    """One button a preset."""
+    with gr.Row(elem_classes="presets"):
+        return {name: gr.Button(name, size="sm", min_width=80) for name in PRESETS}
+
+
+def recipe_controls() -> list[Any]:
+    """The five controls of a recipe, in the order of `Controls`."""
+    return [
+        _percent("sparsity", SPARSITY, 0),
+        _choice("bits", [str(b) for b in BITS], "16"),
+        _percent("keep", KEEP, 100),
+        _choice("head_bits", [str(b) for b in BITS], "16"),
+        _choice("group", list(GROUPS), "auto"),
+    ]
+
+
+def prompt_controls() -> list[Any]:
+    """Prompt, length, seed, temperature and chat template, in the order of `Controls`."""
+    plain = Controls()
+    prompt = gr.Textbox(
+        value=TEXT["first_prompt"],
+        placeholder=TEXT["prompt_placeholder"],
+        label=TEXT["prompt"],
+        lines=1,
+        max_lines=3,
+        max_length=20_000,
+        scale=6,
+        elem_id="prompt",
+    )
+    with gr.Row(elem_classes="how", scale=4):
+        length = gr.Number(plain.length, label=TEXT["length"], precision=0, min_width=64, elem_id="length")
+        seed = gr.Number(plain.seed, label=TEXT["seed"], precision=0, min_width=64, elem_id="seed")
+        temperature = gr.Number(plain.temperature, label=TEXT["temperature"], step=0.1, min_width=64, elem_id="temperature")
+        chat = gr.Checkbox(plain.chat, label=TEXT["chat"], min_width=64, elem_id="chat")
+    return [prompt, length, seed, temperature, chat]
+
+
+def _percent(name: str, range_: Range, value: int) -> gr.Slider:
+    low, high, step = (round(100 * part) for part in (range_.low, range_.high, range_.step))
+    return gr.Slider(
+        low, high, value, step=step, label=TEXT[name], info=TEXT[f"{name}_info"], elem_id=name, elem_classes="knob"
+    )
+
+
+def _choice(name: str, options: list[str], value: str) -> gr.Radio:
+    return gr.Radio(
+        options, value=value, label=TEXT[name], info=TEXT[f"{name}_info"], elem_id=name, elem_classes="knob segments"
+    )

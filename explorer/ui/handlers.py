@@ -1,0 +1,270 @@
+"""What happens on the page, as plain functions: control values → recipe → workbench → views. No gradio, no torch.
+
+There is no current recipe: each visit says what it asks for, and work for an older ask of the same visit ends at its
+next step. A View's fields are in the order of the page's outputs; None leaves a part as it is.
+"""
+
+import logging
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from explorer.recipe import KEEP, PRESETS, SPARSITY, Range, Recipe
+from explorer.records import STOPPED, Measurement, Piece
+from explorer.ui import charts, views
+from explorer.ui.views import say
+from explorer.workbench import Prompt, Workbench
+
+FIRST_TOKENS, LIVE_TOKENS = 200, 1000
+TIMING_ROUNDS, DECODE_STEPS = 3, 6
+REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
+UPDATE_SECONDS = 0.08
+SESSIONS_KEPT = 256
+
+
+class View(NamedTuple):
+    """Everything on the page that can change."""
+
+    cards: str | None = None
+    plot: str | None = None
+    original: str | None = None
+    compressed: str | None = None
+    status: str | None = None
+    query: str | None = None
+
+
+class Controls(NamedTuple):
+    """Values of the controls, in the page's order and units (per cent)."""
+
+    sparsity: Any = 0
+    bits: Any = 16
+    keep: Any = 100
+    head_bits: Any = 16
+    group: Any = "auto"
+    prompt: Any = ""
+    length: Any = 40
+    seed: Any = 0
+    temperature: Any = 0.0
+    chat: Any = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What one visit wants to see."""
+
+    recipe: Recipe
+    prompt: Prompt
+
+
+def ask_from(values: Controls) -> Ask:
+    """Control values → ask. Numbers out of range go to the nearest allowed one; other nonsense is a ValueError."""
+    recipe = Recipe(
+        sparsity=_nearest(_number(values.sparsity, 0) / 100, SPARSITY),
+        bits=int(_number(values.bits, 16)),
+        keep=_nearest(_number(values.keep, 100) / 100, KEEP),
+        head_bits=int(_number(values.head_bits, 16)),
+        group=str(values.group),
+    )
+    prompt = Prompt(
+        text=str(values.prompt or ""),
+        new_tokens=int(min(max(_number(values.length, 40), 1), 400)),
+        seed=int(min(max(_number(values.seed, 0), 0), 10**6)),
+        temperature=min(max(_number(values.temperature, 0), 0.0), 2.0),
+        chat=bool(values.chat),
+    )
+    return Ask(recipe=recipe, prompt=prompt)
+
+
+def controls_from(recipe: Recipe) -> tuple[Any, ...]:
+    """The five recipe controls' values: sliders hold per cent, radios hold text."""
+    percent = round(recipe.sparsity * 100), round(recipe.keep * 100)
+    return percent[0], str(recipe.bits), percent[1], str(recipe.head_bits), recipe.group
+
+
+class Desk:
+    """The handlers of one workbench."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self._wanted: OrderedDict[str, Ask | None] = OrderedDict()
+
+    def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...] | None, str, View]]:
+        """First view of a visit: waits for the model, then sets the controls from the address."""
+        while not self.bench.ready.wait(0.3):
+            if self.bench.problem:
+                yield None, "", View(status=views.status(self.bench.problem, "error"))
+                return
+            yield None, "", View(status=views.status(say("loading", message=self.bench.message), "loading"))
+        recipe, problem = Recipe(), ""
+        try:
+            known = Recipe().to_dict()
+            recipe = Recipe.from_dict({k: v for k, v in query.items() if k in known})
+        except ValueError as error:
+            problem = say("failed", problem=error)
+        loaded = self.bench.loaded
+        header = views.header(f"{loaded.name}, from {loaded.source}.", self.bench.notes())
+        sentence = views.status(problem or say("ready"), "error" if problem else "ready")
+        yield controls_from(recipe), header, View(cards=self._cards(recipe), plot=self._plot(recipe), status=sentence)
+
+    def preset(self, name: str) -> tuple[Any, ...]:
+        return controls_from(PRESETS[name])
+
+    def preview(self, values: Controls, session: str) -> View:
+        """The numbers that arithmetic gives, at once; also tells older work of this visit to end."""
+        if not self.bench.ready.is_set():
+            return View()
+        try:
+            ask = ask_from(values)
+        except ValueError as error:
+            return View(status=views.status(say("failed", problem=error), "error"))
+        self._want(session, ask)
+        return View(cards=self._cards(ask.recipe), query=ask.recipe.to_query())
+
+    def stop(self, session: str) -> View:
+        self._want(session, None)
+        return View(status=views.status(say("stopped"), "stopped"))
+
+    def leave(self, session: str) -> None:
+        """The visitor is gone: work for this visit ends at its next step."""
+        self._want(session, None)
+        self._wanted.pop(session, None)
+
+    def live(self, values: Controls, session: str, rest: float = REST_SECONDS) -> Iterator[View]:
+        """Real weights, real text, real measurements of the setting that the slider rests on."""
+        if not self.bench.ready.is_set():
+            return
+        try:
+            ask = ask_from(values)
+        except ValueError as error:
+            yield View(status=views.status(say("failed", problem=error), "error"))
+            return
+        if rest:
+            threading.Event().wait(rest)
+            if self._wanted.get(session, ask) != ask:
+                return
+        self._want(session, ask)
+
+        def current() -> bool:
+            return self._wanted.get(session) is ask
+
+        with self.bench.visit():
+            for view in _guarded(lambda: self._follow(ask, current)):
+                if not current():
+                    return
+                yield view
+
+    def _follow(self, ask: Ask, current: Callable[[], bool]) -> Iterator[View]:
+        """Apply → first quality → texts → timing → better quality; everything belongs to one setting."""
+        recipe, began = ask.recipe, time.perf_counter()
+        yield _busy(say("applying", words=recipe.words()), query=recipe.to_query())
+        if recipe.sparsity or recipe.keep < 1:
+            for share in self.bench.prepare():
+                yield _busy(say("preparing", share=f"{share * 100:.0f}"))
+        variant = self.bench.variant(recipe)
+        known = self.bench.record(variant)
+        yield _busy(say("applying", words=recipe.words()), cards=self._cards(recipe))
+        if known.quality is None or known.quality.tokens < FIRST_TOKENS:
+            for quality in self.bench.judge(recipe, FIRST_TOKENS):
+                known = self.bench.record(variant, quality=quality)
+            yield _busy(say("judging", tokens=_tokens(known)), cards=self._cards(recipe), plot=self._plot(recipe))
+        texts = ("", "")
+        for texts, count, view in self._write(ask, current):
+            yield view._replace(status=views.status(say("writing", tokens=count), "busy"))
+        if known.speed is None:
+            rounds = self.bench.time(recipe, rounds=TIMING_ROUNDS, decode_steps=DECODE_STEPS)
+            for done, (original, compressed) in enumerate(rounds, 1):
+                yield _busy(say("timing", done=done, rounds=TIMING_ROUNDS))
+                known = self.bench.record(variant, speed=compressed)
+                if done == TIMING_ROUNDS:
+                    self.bench.record(self.bench.variant(Recipe()), speed=original if recipe != Recipe() else compressed)
+            yield _busy(say("timing", done=TIMING_ROUNDS, rounds=TIMING_ROUNDS), cards=self._cards(recipe))
+        if known.quality and known.quality.tokens < LIVE_TOKENS:
+            for quality in self.bench.judge(recipe, LIVE_TOKENS):
+                if quality.tokens > known.quality.tokens:
+                    known = self.bench.record(variant, quality=quality)
+                    yield _busy(say("judging", tokens=_tokens(known)), cards=self._cards(recipe))
+        same = views.same_words(*texts)
+        differ = say("done_same") if same is None else say("done_differ", same=same)
+        seconds = f"{time.perf_counter() - began:.1f}"
+        yield View(
+            cards=self._cards(recipe),
+            plot=self._plot(recipe),
+            status=views.status(say("done", seconds=seconds, words=recipe.words(), differ=differ), "done"),
+        )
+
+    def _write(self, ask: Ask, current: Callable[[], bool]) -> Iterator[tuple[tuple[str, str], int, View]]:
+        """Both texts, a token each in turn; the page is told at most every `UPDATE_SECONDS`."""
+        sides: tuple[Recipe | None, Recipe] = (None, ask.recipe)
+        writers = [self.bench.write(side, ask.prompt, lambda: not current()) for side in sides]
+        last = [Piece(text="", token=0, tokens=0, ms=0.0), Piece(text="", token=0, tokens=0, ms=0.0)]
+        shown, ended = 0.0, [False, False]
+        while not all(ended):
+            for i, writer in enumerate(writers):
+                piece = next(writer, None)
+                ended[i] = piece is None
+                last[i] = piece or last[i]
+            if time.perf_counter() - shown > UPDATE_SECONDS or all(ended):
+                shown = time.perf_counter()
+                texts = (last[0].text, last[1].text)
+                view = View(original=_pane(None, last[0], texts[1]), compressed=_pane(ask.recipe, last[1], texts[0]))
+                yield texts, max(piece.tokens for piece in last), view
+
+    def _cards(self, recipe: Recipe) -> str:
+        known = self.bench.measured(recipe)
+        size = known.size if known else self.bench.preview(recipe)
+        return views.cards(recipe, size, self.bench.cost(recipe), known, self.bench.measured(Recipe()))
+
+    def _plot(self, recipe: Recipe) -> str:
+        return charts.size_and_quality(self.bench.history(), recipe)
+
+    def _want(self, session: str, ask: Ask | None) -> None:
+        self._wanted[session] = ask
+        self._wanted.move_to_end(session)
+        while len(self._wanted) > SESSIONS_KEPT:
+            self._wanted.popitem(last=False)
+
+
+def _pane(recipe: Recipe | None, piece: Piece, other: str) -> str:
+    title = "Original" if recipe is None else f"Compressed: {recipe.words()}"
+    detail = f"{piece.tokens} tokens"
+    if piece.stopped not in ("", STOPPED):
+        detail += f" · {piece.stopped}"
+    text = piece.text or ("(the model ended at once)" if piece.stopped else "")
+    return views.pane(title, detail, text, other, side="original" if recipe is None else "compressed")
+
+
+def _guarded(work: Callable[[], Iterator[View]]) -> Iterator[View]:
+    """The views of `work`; a failure becomes one sentence in the status line and a line in the log."""
+    try:
+        yield from work()
+    except (ValueError, MemoryError) as problem:
+        yield View(status=views.status(say("failed", problem=problem), "error"))
+    except Exception:
+        logging.getLogger(__name__).exception("a handler failed")
+        problem = "an unexpected fault; the terminal says more."
+        yield View(status=views.status(say("failed", problem=problem), "error"))
+
+
+def _busy(sentence: str, **parts: str) -> View:
+    return View(status=views.status(sentence, "busy"), **parts)
+
+
+def _tokens(known: Measurement) -> int:
+    return known.quality.tokens if known.quality else 0
+
+
+def _number(value: Any, default: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return default
+    return number if math.isfinite(number) else default
+
+
+def _nearest(value: float, range_: Range) -> float:
+    steps = round((value - range_.low) / range_.step)
+    return min(max(range_.low + steps * range_.step, range_.low), range_.high)

@@ -1,0 +1,163 @@
+"""Layout and arrows: which control calls which handler, and where its answer goes. No number format, no model call."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import plotly
+
+from explorer import assets
+from explorer.ui import guard
+from explorer.ui.controls import presets, prompt_controls, recipe_controls
+from explorer.ui.handlers import Controls, Desk, View
+from explorer.ui.views import WORDS, header, pane, status
+from explorer.workbench import Workbench
+
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+
+
+def build(bench: Workbench) -> gr.Blocks:
+    """The page of one workbench."""
+    desk = Desk(bench)
+    gr.set_static_paths([PLOTLY])
+    with gr.Blocks(title="Size explorer", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        top = _html(header("", []), elem_id="top")
+        with gr.Row(elem_id="desk", equal_height=False):
+            with gr.Column(scale=0, min_width=304, elem_id="controls"):
+                buttons = presets()
+                recipe = recipe_controls()
+            with gr.Column(scale=1, min_width=320, elem_id="results"):
+                with gr.Row(elem_id="numbers", equal_height=True):
+                    cards = _html(_empty_cards(), elem_id="cards", min_width=320)
+                    plot = _html(
+                        "",
+                        html_template='<div class="plot" role="img" aria-label="size against quality"></div>',
+                        js_on_load=assets.read("plot.js").replace("PLOTLY", f"gradio_api/file={PLOTLY}"),
+                        elem_id="plot",
+                        min_width=320,
+                    )
+                with gr.Row(elem_id="ask", equal_height=True):
+                    prompt = prompt_controls()
+                    write = gr.Button("Write", variant="primary", min_width=70, scale=0, elem_id="write")
+                    stop = gr.Button("Stop", min_width=70, scale=0, elem_id="stop")
+                with gr.Row(elem_id="panes", equal_height=True):
+                    original = _html(pane("Original", "", "", "", side="original"), min_width=320)
+                    compressed = _html(pane("Compressed", "", "", "", side="compressed"), min_width=320)
+        line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
+        address = _html("", html_template="<i></i>", js_on_load=assets.read("address.js"), elem_id="address")
+
+        controls = [*recipe, *prompt]
+        views = [cards, plot, original, compressed, line, address]
+        quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "preprocess": False}
+        heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden", "preprocess": False}
+
+        def preview(request: gr.Request, *values: Any) -> Any:
+            return _parts(desk.preview(Controls(*values), _session(request)))
+
+        def live(request: gr.Request, *values: Any) -> Iterator[Any]:
+            yield from map(_parts, desk.live(Controls(*values), _session(request)))
+
+        def now(request: gr.Request, *values: Any) -> Iterator[Any]:
+            yield from map(_parts, desk.live(Controls(*values), _session(request), rest=0))
+
+        def start(request: gr.Request) -> Iterator[Any]:
+            for values, top_line, view in desk.start(dict(request.query_params)):
+                first = [gr.skip()] * len(recipe) if values is None else list(values)
+                yield [*first, top_line or gr.skip(), *_parts(view)]
+
+        def leave(request: gr.Request) -> None:
+            desk.leave(_session(request))
+
+        def halt(request: gr.Request) -> Any:
+            return _parts(desk.stop(_session(request)))
+
+        moved = [control.input for control in recipe]
+        gr.on(moved, preview, controls, views, trigger_mode="always_last", api_name="preview", **quick)
+        gr.on(moved, live, controls, views, trigger_mode="always_last", api_name="apply", **heavy)
+        gr.on([write.click, prompt[0].submit], now, controls, views, trigger_mode="always_last", api_name="write", **heavy)
+        stop.click(halt, None, views, api_name="stop", **quick)
+        for name, button in buttons.items():
+
+            def choose(name: str = name) -> Any:
+                return list(desk.preset(name))
+
+            chosen = button.click(choose, None, recipe, api_visibility="private", **quick)
+            shown = chosen.then(preview, controls, views, api_visibility="private", **quick)
+            shown.then(now, controls, views, trigger_mode="always_last", api_visibility="private", **heavy)
+        opened = page.load(
+            start, None, [*recipe, top, *views], show_progress="hidden", concurrency_limit=16, api_visibility="private"
+        )
+        opened.then(now, controls, views, api_visibility="private", **heavy)
+        page.unload(leave)
+    page.queue(max_size=64)
+    return page
+
+
+def launch(page: gr.Blocks, host: str, port: int | None) -> str:
+    """Serve the page on the first free port from 7860 (or `port`), return its address."""
+    page.launch(
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        inbrowser=False,
+        show_error=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        max_file_size="1mb",
+        state_session_capacity=256,
+        allowed_paths=[],
+        theme=_theme(),
+        head=f"<style>{assets.read('style.css')}</style>",
+        app_kwargs={"middleware": guard.middleware([host])},
+    )
+    return str(page.local_url)
+
+
+def _theme() -> gr.themes.Base:
+    return gr.themes.Base(
+        primary_hue="blue",
+        neutral_hue="slate",
+        spacing_size="sm",
+        radius_size="sm",
+        text_size="sm",
+        font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "sans-serif"],
+        font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "monospace"],
+    ).set(
+        body_text_color_subdued="#475569",
+        body_text_color_subdued_dark="#cbd5e1",
+        block_info_text_color="#475569",
+        block_info_text_color_dark="#cbd5e1",
+        button_primary_background_fill="#0b57a4",
+        button_primary_background_fill_hover="#084482",
+        button_primary_text_color="white",
+        slider_color="#0b57a4",
+        block_border_width="0px",
+        block_label_text_weight="700",
+        block_title_text_weight="700",
+        button_large_text_weight="700",
+        button_medium_text_weight="700",
+        button_small_text_weight="700",
+    )
+
+
+def _html(value: str, **options: Any) -> gr.HTML:
+    return gr.HTML(value, apply_default_css=False, **options)
+
+
+def _parts(view: View) -> list[Any]:
+    return [gr.skip() if part is None else part for part in view]
+
+
+def _session(request: gr.Request) -> str:
+    return str(request.session_hash)
+
+
+def _empty_cards() -> str:
+    return '<section class="cards" aria-label="numbers">' + '<article class="card"></article>' * 4 + "</section>"

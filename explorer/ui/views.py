@@ -1,0 +1,167 @@
+"""Records → HTML. Every number goes through `number`, which draws the badge from its Reading, so none can appear
+without one. All text from models, files and people is escaped here. Knows no gradio, no torch, no model."""
+
+import tomllib
+from difflib import SequenceMatcher
+from html import escape
+from typing import Any
+
+from explorer import assets
+from explorer.recipe import Recipe
+from explorer.records import Cost, Footprint, Measurement, Quality, Reading, Speed
+
+WORDS: dict[str, Any] = tomllib.loads(assets.read("words.toml"))
+
+
+def number(reading: Reading | None, suffix: str = "") -> str:
+    """A Reading as text with its badge; an ellipsis where it is not known yet."""
+    if reading is None:
+        return '<span class="number unknown">…</span>'
+    details = {"measured": "measured on this machine", "calculated": "exact arithmetic on the shapes"}
+    title = details.get(reading.how, reading.how)
+    if reading.low is not None and reading.high is not None:
+        title += f"; {plain(reading, reading.low)} to {plain(reading, reading.high)}"
+    if reading.n:
+        title += f"; n = {reading.n:,}"
+    return (
+        f'<span class="number">{escape(plain(reading, reading.value))}{escape(suffix)}</span>'
+        f'<span class="badge {reading.how}" title="{escape(title)}">{reading.how}</span>'
+    )
+
+
+def plain(reading: Reading, value: float) -> str:
+    """A value in the unit that people read: bytes as MB, counts as millions, shares as per cent."""
+    if value != value:
+        return "not a number"
+    match reading.unit:
+        case "bytes":
+            return f"{value / 1e6:,.1f} MB" if value < 9.995e8 else f"{value / 1e9:,.2f} GB"
+        case "weights":
+            return f"{value / 1e6:,.1f} M"
+        case "FLOP":
+            return f"{value / 1e9:,.3f} G"
+        case "share":
+            return f"{value:.1%}".replace("%", " %")
+        case "×":
+            return f"{value:.2f}×"
+        case "ms":
+            return f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
+        case "nats":
+            return f"{value:.4f}" if value < 0.1 else f"{value:,.2f}"
+        case "tokens/s":
+            return f"{value:,.1f}"
+        case _:
+            return f"{value:,.2f}" if value < 1e4 else f"{value:.1e}"
+
+
+def header(source: str, notes: list[str]) -> str:
+    """The question, and which model this is."""
+    return (
+        f'<h1>{escape(WORDS["title"])}</h1><p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
+    )
+
+
+def cards(recipe: Recipe, size: Footprint, cost: Cost, known: Measurement | None, original: Measurement | None) -> str:
+    """The four numbers, all of one setting, whose name they carry."""
+    words = WORDS["cards"]
+    speed = known.speed if known else None
+    quality = known.quality if known else None
+    body = (
+        _card(
+            "size",
+            words["size"],
+            size.file_bytes,
+            [("times smaller", size.compression_ratio, ""), ("weights kept", size.parameters, "")],
+            WORDS["notes"]["size_same"] if recipe == Recipe() else "",
+        )
+        + _time_card(words["time"], speed, original.speed if original else None, " ".join(size.notes))
+        + _quality_card(words["quality"], quality)
+        + _card(
+            "memory",
+            words["memory"],
+            size.resident_bytes,
+            [("FLOP/token", cost.flops_per_token, ""), ("without zeros", cost.useful_flops_per_token, "")],
+            WORDS["notes"]["waiting"] if size.resident_bytes is None else "weights, as the kernels hold them",
+        )
+    )
+    return f'<section class="cards" data-setting="{escape(recipe.words())}" aria-label="numbers">{body}</section>'
+
+
+def _card(kind: str, title: str, headline: Reading | None, rows: list[tuple[str, Reading | None, str]], note: str) -> str:
+    lines = "".join(
+        f'<div class="row"><dt>{escape(name)}</dt><dd>{number(reading, suffix)}</dd></div>' for name, reading, suffix in rows
+    )
+    return (
+        f'<article class="card" data-card="{kind}"><h2>{escape(title)}</h2><p class="headline">{number(headline)}</p>'
+        f'<dl>{lines}</dl><p class="note" title="{escape(note)}">{escape(note)}</p></article>'
+    )
+
+
+def _time_card(title: str, speed: Speed | None, original: Speed | None, why_not: str) -> str:
+    rows: list[tuple[str, Reading | None, str]] = [
+        ("tokens/s", speed and speed.tokens_per_second, ""),
+        (f"prefill {speed.prompt_tokens}" if speed else "prefill", speed and speed.prefill_ms, ""),
+        ("original", original and original.ms_per_token, ""),
+    ]
+    note = WORDS["notes"]["waiting"]
+    if speed:
+        note = why_not or f"kernel: {speed.kernel}, {speed.threads} threads"
+    return _card("time", title, speed and speed.ms_per_token, rows, note)
+
+
+def _quality_card(title: str, quality: Quality | None) -> str:
+    rows: list[tuple[str, Reading | None, str]] = [
+        ("perplexity", quality and quality.perplexity, ""),
+        ("original", quality and quality.perplexity_original, ""),
+        ("same next word", quality and quality.top1_agreement, ""),
+    ]
+    note = WORDS["notes"]["waiting"]
+    if quality:
+        verdict = next(words for limit, words in WORDS["notes"]["quality"] if not quality.kl.value >= limit)
+        note = f"KL: {verdict} ({quality.tokens:,} tokens)"
+        if quality.broken_positions:
+            note = WORDS["status"]["broken"]
+    return _card("quality", title, quality and quality.kl, rows, note)
+
+
+def pane(title: str, detail: str, text: str, other: str, *, side: str) -> str:
+    """One model's text, with the words marked that the other text does not have at that place."""
+    body = marked(text, other) if text else '<span class="faint">…</span>'
+    return (
+        f'<section class="pane {side}" aria-label="{escape(title)}"><h2>{escape(title)}'
+        f' <span class="detail">{escape(detail)}</span></h2><div class="text" tabindex="0">{body}</div></section>'
+    )
+
+
+def marked(text: str, other: str) -> str:
+    """Escaped text; words that differ from the other text's are in <mark>. A text still being written is not blamed
+    for words that the other has not reached yet."""
+    mine, theirs = text.split(), other.split()
+    if not theirs:
+        return escape(text)
+    pieces = []
+    for kind, start, end, from_, _ in SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes():
+        run = escape(" ".join(mine[start:end]))
+        if run:
+            beyond = from_ >= len(theirs) and kind == "delete"
+            pieces.append(run if kind == "equal" or beyond else f"<mark>{run}</mark>")
+    return " ".join(pieces)
+
+
+def same_words(text: str, other: str) -> int | None:
+    """How many words at the start are the same; None where the texts are equal."""
+    if text == other:
+        return None
+    mine, theirs = text.split(), other.split()
+    return next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+
+
+def status(sentence: str, state: str) -> str:
+    """The one status line; `state` is for tests and styles: loading, ready, busy, done, stopped, error."""
+    return f'<p class="status" role="status" data-state="{state}">{escape(sentence)}</p>'
+
+
+def say(name: str, **values: Any) -> str:
+    """A status sentence from the words file."""
+    sentence: str = WORDS["status"][name]
+    return sentence.format(**values)

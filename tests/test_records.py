@@ -1,0 +1,65 @@
+"""What was found out, as values."""
+
+import json
+from dataclasses import fields
+
+import pytest
+
+from explorer.measure.size import footprint
+from explorer.recipe import Recipe
+from explorer.records import Cost, Measurement, Quality, Reading, Speed
+
+
+def reading(value: float, how: str = "measured") -> Reading:
+    return Reading(value=value, unit="ms", how=how, low=value, high=value, n=1)  # type: ignore[arg-type]
+
+
+def test_timing_is_the_median_with_the_10th_and_90th_percentile() -> None:
+    samples = [float(i) for i in range(11)]
+    found = Reading.timing(samples[::-1])
+    assert (found.value, found.low, found.high, found.n, found.unit, found.how) == (5, 1, 9, 11, "ms", "measured")
+
+
+def test_one_outlier_moves_neither_median_nor_percentiles() -> None:
+    assert Reading.timing([1.0] * 20 + [1000.0]).high == 1.0
+
+
+@pytest.mark.parametrize("samples", [[3.0], [3.0, 5.0], [5.0, 3.0, 4.0]])
+def test_timing_of_few_samples_lies_between_its_own_bounds(samples: list[float]) -> None:
+    found = Reading.timing(samples)
+    assert found.low is not None and found.high is not None
+    assert min(samples) <= found.low <= found.value <= found.high <= max(samples)
+    assert found.n == len(samples)
+
+
+def test_timing_does_not_sort_the_samples_it_was_given() -> None:
+    samples = [3.0, 1.0, 2.0]
+    Reading.timing(samples)
+    assert samples == [3.0, 1.0, 2.0]
+
+
+def test_no_reading_without_how_it_was_obtained() -> None:
+    with pytest.raises(TypeError):
+        Reading(value=1, unit="ms")  # type: ignore[call-arg]
+
+
+def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
+    size = footprint(100, 50, 400, 100, "measured", {"mlp": 60}, resident=200, notes=["a note"])
+    cost = Cost(flops_per_token=reading(10, "calculated"), useful_flops_per_token=reading(5, "calculated"))
+    bare = Measurement(recipe=Recipe(bits=4), model="m", size=size, cost=cost)
+    record = json.loads(json.dumps(bare.to_dict()))
+    assert record["speed"] is None and record["quality"] is None
+    assert Recipe.from_dict(record["recipe"]) == Recipe(bits=4)
+    assert record["size"]["compression_ratio"] == 4
+    assert (record["size"]["file_bytes"], record["size"]["resident_bytes"]) == (100, 200)
+
+    speed = Speed(
+        prefill_ms=reading(1), ms_per_token=reading(2), tokens_per_second=reading(500), kernel="k", prompt_tokens=8, threads=2
+    )
+    quality = Quality(
+        perplexity=reading(3), perplexity_original=reading(2), kl=reading(0.1), top1_agreement=reading(0.9), tokens=7
+    )
+    full = Measurement(recipe=Recipe(), model="m", size=size, cost=cost, speed=speed, quality=quality).to_dict()
+    assert set(full["speed"]) == {field.name for field in fields(Speed)}
+    assert set(full["quality"]) >= {field.name for field in fields(Quality)}
+    assert full["speed"]["ms_per_token"] == {"median": 2, "low": 2, "high": 2, "n": 1}
