@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     share = f"{SPARSITY.low:g} to {SPARSITY.high:g}"
     recipe.add_argument("--sparsity", type=float, nargs="+", default=[0.0], help=f"share of zeros, {share}")
     recipe.add_argument("--bits", type=int, nargs="+", default=[16], help=f"one of {BITS}")
-    recipe.add_argument("--keep", type=float, nargs="+", default=[1.0], help=f"kept in factors, {KEEP.low:g} to {KEEP.high:g}")
+    recipe.add_argument(
+        "--keep", type=float, nargs="+", default=[1.0], help=f"kept in factors, {KEEP.low:g} to {KEEP.high:g}"
+    )
     recipe.add_argument("--head-bits", type=int, nargs="+", default=[16], help="bits of embedding and head")
     recipe.add_argument("--group", nargs="+", default=["auto"], help=f"weights a scale, one of {GROUPS}")
 
@@ -53,7 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("--tokens", type=int, default=2048, help="evaluation tokens, 0 = all (default 2048)")
     measure.add_argument("--rounds", type=int, default=5, help="timing rounds, original and compressed in turns")
 
-    generate = commands.add_parser("generate", parents=[model, recipe], help="write with the original and the compressed")
+    generate = commands.add_parser(
+        "generate", parents=[model, recipe], help="write with the original and the compressed"
+    )
     generate.add_argument("--prompt", required=True)
     generate.add_argument("--tokens", type=int, default=64)
     generate.add_argument("--seed", type=int, default=0)
@@ -133,7 +137,7 @@ def _table(record: Measurement) -> str:
         f"   in memory {size.resident_bytes.value / 1e6:.1f} MB   {size.parameters.value / 1e6:.1f} M weights kept",
         f"  decode      {token.value:8.1f} ms/token ({token.low:.1f}–{token.high:.1f}, n = {token.n})"
         f"   {speed.tokens_per_second.value:.1f} tokens/s   kernel {speed.kernel}",
-        f"  prefill     {prefill.value:8.1f} ms for {speed.prompt_tokens} tokens ({prefill.low:.1f}–{prefill.high:.1f})",
+        f"  prefill     {prefill.value:8.1f} ms, {speed.prompt_tokens} tokens ({prefill.low:.1f}–{prefill.high:.1f})",
         f"  quality     KL {quality.kl.value:.4f} nats   perplexity {quality.perplexity.value:.2f}"
         f" (original {quality.perplexity_original.value:.2f})   same top word {quality.top1_agreement.value:.1%}"
         f"   {quality.tokens:,} tokens",
@@ -145,13 +149,22 @@ def _table(record: Measurement) -> str:
 def _generate(options: argparse.Namespace) -> None:
     folder = Path(options.model)
     prompt = Prompt(
-        text=options.prompt, new_tokens=options.tokens, seed=options.seed, temperature=options.temperature, chat=not options.raw
+        text=options.prompt,
+        new_tokens=options.tokens,
+        seed=options.seed,
+        temperature=options.temperature,
+        chat=not options.raw,
     )
     if folder.is_dir() and export.is_export(folder):
         model, tokenizer, recipe = export.read(folder)
         ids = encode_prompt(tokenizer, prompt.text, chat=prompt.chat, limit=2048)
         pieces = stream(
-            model, tokenizer, ids, new_tokens=prompt.new_tokens, seed=prompt.seed, temperature=prompt.temperature
+            model,
+            tokenizer,
+            ids,
+            new_tokens=prompt.new_tokens,
+            seed=prompt.seed,
+            temperature=prompt.temperature,
         )
         texts = {recipe.words(): [piece.text for piece in pieces][-1:]}
     else:

@@ -18,7 +18,10 @@ def read(name: str) -> str:
 @cache
 def texts(part: str) -> dict[str, list[str]]:
     """Passages by kind: `part` is `evaluation` or `calibration`."""
-    return {file.stem: split_passages(file.read_text(encoding="utf-8")) for file in sorted(path(f"texts/{part}").glob("*.txt"))}
+    return {
+        file.stem: split_passages(file.read_text(encoding="utf-8"))
+        for file in sorted(path(f"texts/{part}").glob("*.txt"))
+    }
 
 
 def split_passages(text: str) -> list[str]:

@@ -36,7 +36,7 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What a model costs to keep. `parts` are file bytes by part of the model; the notes say why a saving is not there."""
+    """What a model costs to keep. `parts` are file bytes by part; the notes say why a saving is not there."""
 
     file_bytes: Reading
     parameters: Reading
@@ -143,5 +143,3 @@ class Piece:
     tokens: int
     ms: float
     stopped: str = ""  # "", or why it ended, in words
-
-

@@ -24,8 +24,8 @@ from explorer.model.compress import compress, kernels_of, notes_of, settle
 from explorer.model.facts import Facts, bytes_needed, fingerprint
 from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.preflight import ModelRejected, free_bytes
-from explorer.records import STOPPED, Cost, Footprint, Measurement, Piece, Quality, Speed
 from explorer.recipe import Recipe
+from explorer.records import STOPPED, Cost, Footprint, Measurement, Piece, Quality, Speed
 
 VARIANTS_KEPT = 3
 REFERENCE_TOKENS_KEPT = 1200  # of the original's predictions, 100 kB each for 49,152 words
@@ -191,14 +191,20 @@ class Workbench:
             )
             kernel = " + ".join(kernels_of(model))
             variant = Variant(
-                recipe=recipe, model=model, size=footprint, kernel=kernel, seconds=time.perf_counter() - started
+                recipe=recipe,
+                model=model,
+                size=footprint,
+                kernel=kernel,
+                seconds=time.perf_counter() - started,
             )
             self._variants[recipe] = variant
             while len(self._variants) > VARIANTS_KEPT:
                 self._variants.popitem(last=False)
             return variant
 
-    def write(self, recipe: Recipe | None, prompt: Prompt, stopped: Callable[[], bool] = lambda: False) -> Iterator[Piece]:
+    def write(
+        self, recipe: Recipe | None, prompt: Prompt, stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[Piece]:
         """Text of a recipe's model, or of the original (None), whose text for a prompt is written once and kept."""
         if recipe is None and prompt in self._originals:
             yield from self._originals[prompt]

@@ -65,7 +65,7 @@ class Int4Pack(Kernel):
         flat = x.reshape(-1, x.shape[-1])
         if self.pad:
             flat = F.pad(flat, (0, self.pad))
-        y = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, self.group, self.scale_and_shift)
+        y: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, self.group, self.scale_and_shift)
         if y.shape[1] != self.rows:
             y = y[:, : self.rows]
         return y.view(*x.shape[:-1], self.rows)
@@ -85,12 +85,15 @@ class Int8Pack(Kernel):
     def __init__(self, stored: Quantized) -> None:
         super().__init__()
         scale = stored.scale[:, 0].float()
-        self.register_buffer("weight", (stored.codes() ^ 128).view(torch.int8))
+        self.pad = -stored.shape[1] % 16  # the kernel reads whole vectors of 16 columns
+        self.register_buffer("weight", F.pad((stored.codes() ^ 128).view(torch.int8), (0, self.pad)))
         self.register_buffer("scale", scale.to(torch.bfloat16))
         self.register_buffer("shift", scale * (128 - stored.zeros()[:, 0].float()))
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
+        if self.pad:
+            flat = F.pad(flat, (0, self.pad))
         y = torch._weight_int8pack_mm(flat, self.weight, self.scale)
         total = flat.float().sum(dim=1, keepdim=True)
         y = torch.addcmul(y.float(), total, self.shift).to(x.dtype)

@@ -13,6 +13,8 @@ from explorer.layers.storage import Stored
 class CompressedLinear(nn.Module):
     """y = x Wᵀ + b where W is `factors[0]`, or `factors[0] @ factors[1]`. Factors are multiplied last one first."""
 
+    bias: Tensor | None
+
     def __init__(self, factors: Sequence[Stored], bias: Tensor | None) -> None:
         super().__init__()
         self.factors = nn.ModuleList(factors)

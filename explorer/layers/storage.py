@@ -92,7 +92,11 @@ class Quantized(Stored):
     def rows(self, index: Tensor) -> Tensor:
         flat = index.reshape(-1)
         codes = bitpack.unpack(self.packed[flat], self.bits, self.shape[1])
-        zeros = self.zeros()[flat] if self.groups > 1 else bitpack.unpack(self.zero, self.bits, self.shape[0])[0, flat, None]
+        zeros = (
+            self.zeros()[flat]
+            if self.groups > 1
+            else bitpack.unpack(self.zero, self.bits, self.shape[0])[0, flat, None]
+        )
         weights = quantize.dequantize(codes, self.scale[flat], zeros, self.group, self.dtype)
         return weights.view(*index.shape, self.shape[1])
 
@@ -134,7 +138,12 @@ def encode(weight: Tensor, spec: Spec, row_ranks: Tensor | None = None) -> Store
     codes, scale, zero = quantize.round_to_nearest(weight, spec.bits, spec.group)
     packed = bitpack.pack(codes, spec.bits)
     return Quantized(
-        packed, scale, bitpack.pack(zero.view(1, -1), spec.bits), columns=weight.shape[1], spec=spec, dtype=weight.dtype
+        packed,
+        scale,
+        bitpack.pack(zero.view(1, -1), spec.bits),
+        columns=weight.shape[1],
+        spec=spec,
+        dtype=weight.dtype,
     )
 
 

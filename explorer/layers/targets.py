@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 Kind = Literal["attention", "mlp", "embedding", "head"]
 
@@ -30,7 +30,12 @@ def targets(model: nn.Module) -> list[Target]:
         elif module is head and isinstance(module, nn.Linear):
             tied = isinstance(embedding, nn.Embedding) and module.weight is embedding.weight
             found.append(
-                Target(name=name, kind="head", shape=_shape(module.weight), tied_to=embedding_name if tied else "")
+                Target(
+                    name=name,
+                    kind="head",
+                    shape=_shape(module.weight),
+                    tied_to=embedding_name if tied else "",
+                )
             )
         elif isinstance(module, nn.Linear) and any(part.isdigit() for part in name.split(".")):
             kind: Kind = "attention" if "attn" in name or "attention" in name else "mlp"
@@ -44,5 +49,5 @@ def untouched(model: nn.Module, smallest: int = 100_000) -> list[str]:
     return [n for n, p in model.named_parameters() if p.dim() > 1 and p.numel() >= smallest and n not in covered]
 
 
-def _shape(weight: nn.Parameter) -> tuple[int, int]:
+def _shape(weight: Tensor) -> tuple[int, int]:
     return weight.shape[0], weight.shape[1]

@@ -4,8 +4,8 @@ machine really multiplies (zeros too); useful leaves the zeros out. The head cou
 from explorer.layers.targets import Target
 from explorer.methods import prune
 from explorer.model.compress import plan
-from explorer.records import Cost, Reading
 from explorer.recipe import Recipe
+from explorer.records import Cost, Reading
 
 
 def flops_per_token(found: list[Target], recipe: Recipe, attention_width: int = 0, context: int = 0) -> Cost:

@@ -113,5 +113,3 @@ def summarize(scores: Sequence[Score]) -> Quality:
 def _ids(tokenizer: Any, text: str) -> list[int]:
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
-
-

@@ -11,8 +11,8 @@ from explorer.layers.targets import Target
 from explorer.methods import bits as bitpack
 from explorer.methods import prune, quantize
 from explorer.model.compress import plan
-from explorer.records import Footprint, Reading
 from explorer.recipe import Recipe
+from explorer.records import Footprint, How, Reading
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -102,17 +102,16 @@ def footprint(
     parameters: int,
     original_bytes: int,
     predicted: int,
-    how: str,
+    how: How,
     parts: dict[str, int],
     resident: int | None = None,
     notes: Iterable[str] = (),
 ) -> Footprint:
     """Readings from counts; `how` says whether the bytes were counted ("measured") or predicted ("calculated")."""
-    kind = "measured" if how == "measured" else "calculated"
     return Footprint(
-        file_bytes=Reading(value=file_bytes, unit="bytes", how=kind),
-        parameters=Reading(value=parameters, unit="weights", how=kind),
-        compression_ratio=Reading(value=original_bytes / file_bytes, unit="×", how=kind),
+        file_bytes=Reading(value=file_bytes, unit="bytes", how=how),
+        parameters=Reading(value=parameters, unit="weights", how=how),
+        compression_ratio=Reading(value=original_bytes / file_bytes, unit="×", how=how),
         predicted_bytes=Reading(value=predicted, unit="bytes", how="calculated"),
         resident_bytes=None if resident is None else Reading(value=resident, unit="bytes", how="measured"),
         parts=parts,

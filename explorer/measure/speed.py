@@ -6,6 +6,7 @@ The machine is shared and noisy, so only what was timed in turns is compared. To
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,12 @@ class Stopwatch:
         token = Reading.timing(self.decode)
         assert token.low is not None and token.high is not None
         rate = Reading(
-            value=1e3 / token.value, unit="tokens/s", how="measured", low=1e3 / token.high, high=1e3 / token.low, n=token.n
+            value=1e3 / token.value,
+            unit="tokens/s",
+            how="measured",
+            low=1e3 / token.high,
+            high=1e3 / token.low,
+            n=token.n,
         )
         return Speed(
             prefill_ms=Reading.timing(self.prefill),
@@ -54,10 +60,10 @@ class Stopwatch:
 
 def time_in_turns(watches: Sequence[Stopwatch], *, rounds: int = 5, decode_steps: int = 8) -> Iterator[int]:
     """Fill the stopwatches round by round, in alternating order; yields the rounds done so that a caller can stop."""
-    vocabulary = watches[0].model.config.vocab_size
+    config: Any = watches[0].model.config
     device = next(watches[0].model.parameters()).device
     noise = torch.Generator().manual_seed(0)
-    prompt = torch.randint(0, vocabulary, (1, PROMPT_TOKENS), generator=noise).to(device)
+    prompt = torch.randint(0, config.vocab_size, (1, PROMPT_TOKENS), generator=noise).to(device)
     for watch in watches:
         watch.lap(prompt, 2, keep=False)
     for done in range(rounds):

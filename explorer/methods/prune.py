@@ -23,7 +23,7 @@ def magnitude_keys(weight: Tensor) -> Tensor:
 
 
 def ranks(keys: Tensor) -> Tensor:
-    """(rows, columns) keys → each one's place within its row, 0 = smallest. Paid once: any mask is then one comparison."""
+    """(rows, columns) keys → each one's place within its row, 0 = smallest. Any mask is then a comparison."""
     order = keys.argsort(dim=1)
     columns = keys.shape[1]
     place = torch.int16 if columns <= 2**15 else torch.int32

@@ -1,8 +1,8 @@
 """compress(model, recipe, facts) → model. Pure: the original is never touched, and what a recipe leaves alone is shared
 with it by reference. Always from the original weights, so the path of the sliders does not matter.
 
-Order: factorize, then prune the factors, then quantize what is kept. A sparse or rounded matrix has a higher rank, masks
-come from unrounded weights, and pruning before rounding is the better order (Harma et al., arXiv 2405.20935).
+Order: factorize, then prune the factors, then quantize what is kept. A sparse or rounded matrix has a higher rank,
+masks come from unrounded weights, and pruning before rounding is the better order (Harma et al., arXiv 2405.20935).
 """
 
 import copy
@@ -12,6 +12,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from explorer.layers.kernels import Kernel
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import Spec, Stored, empty, encode
 from explorer.layers.targets import Target, targets
@@ -38,7 +39,7 @@ def plan(target: Target, recipe: Recipe) -> Plan:
 
 
 def compress(base: nn.Module, recipe: Recipe, facts: Facts) -> nn.Module:
-    """A model of its own that stores its weights as the recipe says; call `settle` on it before running it for speed."""
+    """A model of its own that stores its weights as the recipe says; call `settle` on it before running it."""
 
     def store(target: Target, factors: Plan) -> list[Stored]:
         weight = cast(nn.Linear, base.get_submodule(target.name)).weight.detach()
@@ -70,7 +71,7 @@ def settle(model: nn.Module) -> nn.Module:
 
 def kernels_of(model: nn.Module) -> list[str]:
     """Names of the kernels that a settled model runs on, most frequent first; `dense` is an untouched linear layer."""
-    names = [kernel.name for m in model.modules() if isinstance(m, CompressedLinear) for kernel in m.kernels]
+    names = [m.name for m in model.modules() if isinstance(m, Kernel)]
     names += ["dense" for m in model.modules() if isinstance(m, nn.Linear)]
     return sorted(set(names), key=names.count, reverse=True)
 

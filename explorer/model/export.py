@@ -1,4 +1,4 @@
-"""A compressed model as a folder: packed tensors, the recipe, what was measured, and a card. Checked by opening it again.
+"""A compressed model as a folder: packed tensors, the recipe, what was measured, and a card. Read back and compared.
 
 The folder appears whole or not at all: everything is written beside it first and renamed in one step.
 """
@@ -110,7 +110,7 @@ def card(recipe: Recipe, base: str, metrics: dict[str, Any]) -> str:
 
 
 def _is_meta(model: nn.Module, name: str) -> bool:
-    return model.state_dict()[name].is_meta
+    return bool(model.state_dict()[name].is_meta)
 
 
 def _shares(model: nn.Module, name: str) -> bool:
@@ -121,4 +121,3 @@ def _shares(model: nn.Module, name: str) -> bool:
 
 def _write_json(file: Path, values: dict[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-

@@ -1,11 +1,12 @@
-"""What is found out about a model once, so that every slider setting is a slice or a comparison afterwards: the ranks of
-each weight within its row, and the spectrum of each matrix. Kept on disk. Knows no tokenizer and no recipe."""
+"""What is found out about a model once, so that every slider setting is a slice or a comparison afterwards: the
+ranks of each weight within its row, and the spectrum of each matrix. Kept on disk. Knows no tokenizer and no recipe."""
 
 import logging
 import os
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -30,7 +31,9 @@ class Facts:
 
     def right_ranks(self, name: str, weight: Tensor) -> Tensor:
         """Ranks of the right factor; its rows do not depend on the rank, so they serve every one."""
-        return self._recall(f"{name}.right_ranks", lambda: prune.ranks(prune.magnitude_keys(self.spectrum(name, weight)[1])))
+        return self._recall(
+            f"{name}.right_ranks", lambda: prune.ranks(prune.magnitude_keys(self.spectrum(name, weight)[1]))
+        )
 
     def spectrum(self, name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Left (n, r) and right (r, m) factor up to the rank where factorizing stops paying."""
@@ -43,8 +46,7 @@ class Facts:
         """Work everything out, matrix by matrix; yields the share done, so that a caller can pause or stop between."""
         layers = [target for target in targets(model) if target.kind in ("attention", "mlp")]
         for done, target in enumerate(layers, 1):
-            weight = model.get_submodule(target.name).weight.detach()
-            assert isinstance(weight, Tensor)
+            weight = cast(nn.Linear, model.get_submodule(target.name)).weight.detach()
             self.ranks(target.name, weight)
             self.spectrum(target.name, weight)
             self.right_ranks(target.name, weight)
@@ -80,11 +82,9 @@ class Facts:
 
 def bytes_needed(model: nn.Module) -> int:
     """Memory that all facts of a model take: two ranks of two bytes and two factors beside each target weight."""
-    return sum(
-        (4 + 2 * model.get_submodule(t.name).weight.element_size() // 2) * t.shape[0] * t.shape[1]  # type: ignore[union-attr, operator]
-        for t in targets(model)
-        if t.kind in ("attention", "mlp")
-    )
+    element_bytes = next(model.parameters()).element_size()
+    weights = sum(t.shape[0] * t.shape[1] for t in targets(model) if t.kind in ("attention", "mlp"))
+    return (4 + element_bytes) * weights
 
 
 def fingerprint(model: nn.Module) -> str:

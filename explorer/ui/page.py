@@ -50,7 +50,12 @@ def build(bench: Workbench) -> gr.Blocks:
         controls = [*recipe, *prompt]
         views = [cards, plot, original, compressed, line, address]
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "preprocess": False}
-        heavy: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden", "preprocess": False}
+        heavy: dict[str, Any] = {
+            "concurrency_id": "model",
+            "concurrency_limit": 1,
+            "show_progress": "hidden",
+            "preprocess": False,
+        }
 
         def preview(request: gr.Request, *values: Any) -> Any:
             return _parts(desk.preview(Controls(*values), _session(request)))
@@ -75,7 +80,15 @@ def build(bench: Workbench) -> gr.Blocks:
         moved = [control.input for control in recipe]
         gr.on(moved, preview, controls, views, trigger_mode="always_last", api_name="preview", **quick)
         gr.on(moved, live, controls, views, trigger_mode="always_last", api_name="apply", **heavy)
-        gr.on([write.click, prompt[0].submit], now, controls, views, trigger_mode="always_last", api_name="write", **heavy)
+        gr.on(
+            [write.click, prompt[0].submit],
+            now,
+            controls,
+            views,
+            trigger_mode="always_last",
+            api_name="write",
+            **heavy,
+        )
         stop.click(halt, None, views, api_name="stop", **quick)
         for name, button in buttons.items():
 
@@ -86,7 +99,12 @@ def build(bench: Workbench) -> gr.Blocks:
             shown = chosen.then(preview, controls, views, api_visibility="private", **quick)
             shown.then(now, controls, views, trigger_mode="always_last", api_visibility="private", **heavy)
         opened = page.load(
-            start, None, [*recipe, top, *views], show_progress="hidden", concurrency_limit=16, api_visibility="private"
+            start,
+            None,
+            [*recipe, top, *views],
+            show_progress="hidden",
+            concurrency_limit=16,
+            api_visibility="private",
         )
         opened.then(now, controls, views, api_visibility="private", **heavy)
         page.unload(leave)

@@ -56,9 +56,7 @@ def plain(reading: Reading, value: float) -> str:
 
 def header(source: str, notes: list[str]) -> str:
     """The question, and which model this is."""
-    return (
-        f'<h1>{escape(WORDS["title"])}</h1><p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
-    )
+    return f'<h1>{escape(WORDS["title"])}</h1><p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
 
 
 def cards(recipe: Recipe, size: Footprint, cost: Cost, known: Measurement | None, original: Measurement | None) -> str:
@@ -87,9 +85,12 @@ def cards(recipe: Recipe, size: Footprint, cost: Cost, known: Measurement | None
     return f'<section class="cards" data-setting="{escape(recipe.words())}" aria-label="numbers">{body}</section>'
 
 
-def _card(kind: str, title: str, headline: Reading | None, rows: list[tuple[str, Reading | None, str]], note: str) -> str:
+def _card(
+    kind: str, title: str, headline: Reading | None, rows: list[tuple[str, Reading | None, str]], note: str
+) -> str:
     lines = "".join(
-        f'<div class="row"><dt>{escape(name)}</dt><dd>{number(reading, suffix)}</dd></div>' for name, reading, suffix in rows
+        f'<div class="row"><dt>{escape(name)}</dt><dd>{number(reading, suffix)}</dd></div>'
+        for name, reading, suffix in rows
     )
     return (
         f'<article class="card" data-card="{kind}"><h2>{escape(title)}</h2><p class="headline">{number(headline)}</p>'
@@ -99,21 +100,21 @@ def _card(kind: str, title: str, headline: Reading | None, rows: list[tuple[str,
 
 def _time_card(title: str, speed: Speed | None, original: Speed | None, why_not: str) -> str:
     rows: list[tuple[str, Reading | None, str]] = [
-        ("tokens/s", speed and speed.tokens_per_second, ""),
-        (f"prefill {speed.prompt_tokens}" if speed else "prefill", speed and speed.prefill_ms, ""),
-        ("original", original and original.ms_per_token, ""),
+        ("tokens/s", speed.tokens_per_second if speed else None, ""),
+        (f"prefill {speed.prompt_tokens}" if speed else "prefill", speed.prefill_ms if speed else None, ""),
+        ("original", original.ms_per_token if original else None, ""),
     ]
     note = WORDS["notes"]["waiting"]
     if speed:
         note = why_not or f"kernel: {speed.kernel}, {speed.threads} threads"
-    return _card("time", title, speed and speed.ms_per_token, rows, note)
+    return _card("time", title, speed.ms_per_token if speed else None, rows, note)
 
 
 def _quality_card(title: str, quality: Quality | None) -> str:
     rows: list[tuple[str, Reading | None, str]] = [
-        ("perplexity", quality and quality.perplexity, ""),
-        ("original", quality and quality.perplexity_original, ""),
-        ("same next word", quality and quality.top1_agreement, ""),
+        ("perplexity", quality.perplexity if quality else None, ""),
+        ("original", quality.perplexity_original if quality else None, ""),
+        ("same next word", quality.top1_agreement if quality else None, ""),
     ]
     note = WORDS["notes"]["waiting"]
     if quality:
@@ -121,7 +122,7 @@ def _quality_card(title: str, quality: Quality | None) -> str:
         note = f"KL: {verdict} ({quality.tokens:,} tokens)"
         if quality.broken_positions:
             note = WORDS["status"]["broken"]
-    return _card("quality", title, quality and quality.kl, rows, note)
+    return _card("quality", title, quality.kl if quality else None, rows, note)
 
 
 def pane(title: str, detail: str, text: str, other: str, *, side: str) -> str:

@@ -1,0 +1,206 @@
+"""The page in Chromium: a slider is dragged, the size follows, both texts appear, and nothing leaves this machine."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+ROOT = Path(__file__).parents[2]
+SHIFTS = """() => { window.shift = 0; new PerformanceObserver(list => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shift += entry.value;
+}).observe({type: 'layout-shift', buffered: true}); }"""
+
+
+@pytest.fixture(scope="module")
+def address(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`python app.py` as a user starts it, on the tiny model."""
+    cache = tmp_path_factory.mktemp("browser-cache")
+    environment = {**os.environ, "SIZE_EXPLORER_CACHE": str(cache)}
+    command = [sys.executable, "app.py", "--model", str(folders["llama"])]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout
+        line = next(line for line in server.stdout if "http://" in line)
+        found = re.search(r"http://\S+", line)
+        assert found
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(found[0], timeout=10) as answer:
+                if answer.status == 200:
+                    break
+        yield found[0]
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no Chromium at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page that fails its test on any error, outside request, or layout that jumps."""
+    tab = browser.new_page(viewport={"width": 1366, "height": 768}, reduced_motion="reduce")
+    problems: list[str] = []
+    tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
+    tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    tab.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else problems.append(r.url))
+    tab.add_init_script(f"({SHIFTS})()")
+    tab.set_default_timeout(30_000)
+    yield tab
+    shift = tab.evaluate("window.shift")
+    tab.close()
+    assert problems == []
+    assert shift < 0.05
+
+
+def opened(page: Page, address: str, query: str = "") -> Page:
+    page.goto(address + query)
+    done(page)
+    return page
+
+
+def done(page: Page) -> None:
+    expect(page.locator(".status[data-state=done]")).to_be_visible(timeout=60_000)
+
+
+def headline(page: Page, card: str) -> str:
+    return page.locator(f"[data-card={card}] .headline .number").inner_text()
+
+
+def drag(page: Page, name: str, share: float) -> None:
+    box = page.locator(f"#{name} input[type=range]").bounding_box()
+    assert box
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 8, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 8 + (box["width"] - 16) * share, y, steps=12)
+    page.mouse.up()
+
+
+def test_dragging_a_slider_changes_the_size_and_writes_both_texts(page: Page, address: str) -> None:
+    opened(page, address)
+    before = headline(page, "size")
+    drag(page, "sparsity", 0.6)
+    expect(page.locator("[data-card=size] .headline .number")).not_to_have_text(before)
+    expect(page.locator(".cards")).to_have_attribute("data-setting", re.compile(r"\d0 % zeros|\d5 % zeros"))
+    done(page)
+    expect(page.locator(".pane.compressed h2")).to_contain_text("% zeros")
+    for side in ("original", "compressed"):
+        assert len(page.locator(f".pane.{side} .text").inner_text()) > 3
+    assert headline(page, "time").endswith("ms") and headline(page, "memory").endswith("MB")
+    assert "sparsity=0." in page.url
+
+
+def test_arrow_keys_and_choices_work_like_the_mouse(page: Page, address: str) -> None:
+    opened(page, address)
+    page.locator("#keep input[type=range]").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors")
+    done(page)
+    page.locator("#bits label").filter(has_text="4").click()
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors, 4 bits")
+    done(page)
+    expect(page.locator(".pane.compressed h2")).to_contain_text("80 % kept in factors, 4 bits")
+
+
+def test_a_preset_and_the_way_back_give_the_original_again(page: Page, address: str) -> None:
+    opened(page, address)
+    original = headline(page, "size")
+    page.get_by_role("button", name="Quarter").click()
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "4 bits, head 4 bits")
+    done(page)
+    page.get_by_role("button", name="Original").click()
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "original")
+    done(page)
+    assert headline(page, "size") == original and headline(page, "quality") == "0.0000"
+    assert page.locator(".pane mark").count() == 0
+
+
+def test_a_link_brings_its_setting_back(page: Page, address: str) -> None:
+    opened(page, address, "?bits=3&sparsity=0.5&__theme=dark")
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "50 % zeros, 3 bits")
+    page.reload()
+    done(page)
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "50 % zeros, 3 bits")
+    expect(page.locator("#sparsity input[type=range]")).to_have_value("50")
+
+
+def test_stop_stops(page: Page, address: str) -> None:
+    opened(page, address)
+    page.locator("#length input").fill("400")
+    page.get_by_role("button", name="Write").click()
+    expect(page.locator(".status[data-state=busy]")).to_be_visible()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".status[data-state=stopped]")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<img src=x onerror=\"document.title='x'\">",
+        "${document.title='x'}",
+        "{{value}} `${document.title='x'}`",
+    ],
+)
+def test_hostile_prompts_stay_text(page: Page, address: str, text: str) -> None:
+    opened(page, address)
+    page.locator("#prompt textarea").fill(text)
+    page.get_by_role("button", name="Write").click()
+    expect(page.locator(".status[data-state=busy]")).to_be_visible()
+    done(page)
+    assert page.title() != "x" and page.locator(".pane img").count() == 0
+
+
+def test_the_plot_shows_every_setting_tried(page: Page, address: str) -> None:
+    opened(page, address, "?bits=4")
+    expect(page.locator("#plot .main-svg").first).to_be_visible()
+    names = page.evaluate("document.querySelector('#plot .plot').data.map(trace => trace.name)")
+    assert {"original", "now", "tried"} <= set(names)
+
+
+@pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (390, 844)])
+def test_nothing_scrolls_sideways(page: Page, address: str, size: tuple[int, int]) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    opened(page, address)
+    width, height = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    assert width <= size[0]
+    if size == (1366, 768):
+        assert height <= size[1]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_serious_accessibility_problem(page: Page, address: str, theme: str) -> None:
+    opened(page, address, f"?__theme={theme}&bits=4")
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []

@@ -1,0 +1,89 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from explorer.recipe import Recipe
+from explorer.records import Reading
+from explorer.ui import views
+from explorer.ui.handlers import Desk
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "${document.title='x'}",
+    "{{value}}`${alert(1)}`",
+    "</p><script>alert(1)</script>",
+    '" onmouseover="alert(1)',
+]
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[str]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, [name for name, _ in attrs]))
+
+
+def tags(html: str) -> list[tuple[str, list[str]]]:
+    parser = Tags()
+    parser.feed(html)
+    return parser.found
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_becomes_an_element_or_an_attribute(text: str) -> None:
+    harmless = "plain words"
+    for draw in (
+        lambda t: views.pane(t, t, t, "other words", side="original"),
+        lambda t: views.header(t, [t]),
+        lambda t: views.status(t, "done"),
+        lambda t: views.marked(t, t + " more"),
+    ):
+        allowed = {"section", "h1", "h2", "p", "div", "span", "mark"}
+        assert {tag for tag, _ in tags(draw(text))} <= allowed
+        assert {a for _, names in tags(draw(text)) for a in names} <= {a for _, n in tags(draw(harmless)) for a in n}
+
+
+def test_every_number_on_the_cards_carries_a_badge(desk: Desk) -> None:
+    recipe = Recipe(bits=4, sparsity=0.5)
+    desk.bench.measure(recipe, tokens=20, rounds=1)
+    html = desk._cards(recipe)
+    without_numbers = re.sub(r'<span class="number">[^<]+</span><span class="badge \w+"[^>]*>\w+</span>', "", html)
+    visible = re.sub(r"<[^>]*>|prefill 128|\(\d+ tokens\)|2 threads|\d+ bits", " ", without_numbers)
+    assert html.count('class="badge') >= 12
+    assert not re.search(r"\d", visible), visible
+
+
+def test_what_is_not_known_is_not_a_number() -> None:
+    assert "…" in views.number(None) and "badge" not in views.number(None)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (72_560_000, "bytes", "72.6 MB"),
+        (2.5e9, "bytes", "2.50 GB"),
+        (0.689, "share", "68.9 %"),
+        (float("nan"), "ms", "not a number"),
+        (5e7, "", "5.0e+07"),
+        (0.00489, "nats", "0.0049"),
+    ],
+)
+def test_units_are_what_people_read(value: float, unit: str, text: str) -> None:
+    assert views.plain(Reading(value=value, unit=unit, how="measured"), value) == text
+
+
+def test_differing_words_are_marked_and_equal_ones_are_not() -> None:
+    assert views.marked("the sky is blue", "the sea is blue") == "the <mark>sky</mark> is blue"
+
+
+def test_words_that_the_other_text_has_not_reached_are_not_blamed() -> None:
+    assert "mark" not in views.marked("the sky is blue", "the sky")
+
+
+def test_same_words_counts_up_to_the_first_difference() -> None:
+    assert views.same_words("a b c", "a b d") == 2
+    assert views.same_words("a b", "a b c") == 2
+    assert views.same_words("a b", "a b") is None
