@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 # huggingface_hub reads its environment when it is imported, so this stands before every import of it.
@@ -22,18 +21,16 @@ from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
 )
 
-from explorer.layers import kernels  # noqa: E402
-from explorer.layers.storage import Spec, encode  # noqa: E402
-from explorer.layers.targets import targets  # noqa: E402
 from explorer.model import hub  # noqa: E402
-from explorer.model.compress import plan  # noqa: E402
 from explorer.model.hub import Loaded  # noqa: E402
-from explorer.recipe import Recipe  # noqa: E402
 from explorer.workbench import Workbench  # noqa: E402
 
 WORDS = "the cat sat on the mat and the dog ran to the river where the water was cold and the stones were round "
 TEXTS = {
-    "story": ["The cat sat on the mat and waited for the rain to stop.", "A dog ran to the river where the water was cold."],
+    "story": [
+        "The cat sat on the mat and waited for the rain to stop.",
+        "A dog ran to the river where the water was cold.",
+    ],
     "code": ["for i in range(10): print(i * i)  # squares of small numbers", "def add(a, b): return a + b"],
 }
 
@@ -139,24 +136,3 @@ def ids() -> torch.Tensor:
 @pytest.fixture
 def workbench(folders: dict[str, Path]) -> Workbench:
     return Workbench(str(folders["llama"]), texts=TEXTS).load()
-
-
-@pytest.fixture(scope="session")
-def int8_reads_past_its_rows() -> bool:
-    """The int8 product ends the process on columns that are no multiple of 16; tests that would meet it ask here."""
-    stored = encode(torch.zeros(16, 8, dtype=torch.bfloat16), Spec(bits=8, group=0))
-    kernel = kernels.build(stored)
-    return isinstance(kernel, kernels.Int8Pack) and kernel.weight.shape[1] % 16 != 0
-
-
-@pytest.fixture
-def runs(int8_reads_past_its_rows: bool) -> Callable[[Loaded, Recipe], bool]:
-    """Can this recipe's model be settled and run without ending the process?"""
-
-    def answer(loaded: Loaded, recipe: Recipe) -> bool:
-        stored = [part for target in targets(loaded.model) for part in plan(target, recipe)]
-        ragged = any(shape[1] % 16 and spec.bits == 8 and not spec.sparsity for shape, spec in stored)
-        whole_rows = recipe.group in ("auto", "row") or any(shape[1] <= 64 for shape, _ in stored)
-        return not (int8_reads_past_its_rows and ragged and whole_rows and loaded.model.dtype == torch.bfloat16)
-
-    return answer

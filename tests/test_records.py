@@ -54,7 +54,12 @@ def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
     assert (record["size"]["file_bytes"], record["size"]["resident_bytes"]) == (100, 200)
 
     speed = Speed(
-        prefill_ms=reading(1), ms_per_token=reading(2), tokens_per_second=reading(500), kernel="k", prompt_tokens=8, threads=2
+        prefill_ms=reading(1),
+        ms_per_token=reading(2),
+        tokens_per_second=reading(500),
+        kernel="k",
+        prompt_tokens=8,
+        threads=2,
     )
     quality = Quality(
         perplexity=reading(3), perplexity_original=reading(2), kl=reading(0.1), top1_agreement=reading(0.9), tokens=7

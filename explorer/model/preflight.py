@@ -34,64 +34,20 @@ REFUSED_FILES = re.compile(r"(?is).*\.py|custom_generate|adapter_config\.json|sh
 # Names of sizes in a config.json and, last in a row, in a .gguf file, with the range of each.
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention.head_count")
 GROUPS = ("num_key_value_heads", "num_kv_heads", "attention.head_count_kv")
-RANGES = {
-    HEADS: (1, 1024),
-    GROUPS: (1, 1024),
-    ("vocab_size",): (1, 1_000_000),
-    ("hidden_size", "n_embd", "n_embed", "d_model", "embedding_length"): (8, 65_536),
-    ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "block_count"): (1, 512),
-    ("max_position_embeddings", "n_positions", "n_ctx", "context_length"): (1, 4_000_000),
-}
-DTYPES = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "BOOL": 1,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U64": 8,
-    "U32": 4,
-    "U16": 2,
-    "U8": 1,
-}  # name: bytes
+RANGES = {HEADS: (1, 1024), GROUPS: (1, 1024), ("vocab_size",): (1, 1_000_000),
+          ("hidden_size", "n_embd", "n_embed", "d_model", "embedding_length"): (8, 65_536),
+          ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "block_count"): (1, 512),
+          ("max_position_embeddings", "n_positions", "n_ctx", "context_length"): (1, 4_000_000)}  # fmt: skip
+DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "BOOL": 1,  # name: bytes
+          "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1}  # fmt: skip
 GGML_TYPES = {  # number: name, elements in a block, bytes of a block
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 36),
-    20: ("IQ4_NL", 32, 18),
-    28: ("F64", 1, 8),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    29: ("IQ1_M", 256, 56),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    24: ("I8", 1, 1),
-    25: ("I16", 1, 2),
-    26: ("I32", 1, 4),
-    27: ("I64", 1, 8),
-    30: ("BF16", 1, 2),
-}
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36), 20: ("IQ4_NL", 32, 18), 28: ("F64", 1, 8),
+    10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292), 16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136), 29: ("IQ1_M", 256, 56), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
+    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 30: ("BF16", 1, 2)}  # fmt: skip
 GGUF_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 8: 0, 10: 8, 11: 8, 12: 8}  # kind: bytes
 GGUF_SIGNED, GGUF_NOT_WHOLE, GGUF_STRING, GGUF_ARRAY = (1, 3, 5, 11), (6, 7, 12), 8, 9
 Tensor = tuple[int, int, int, str]  # begin and length in bytes, number of elements, number format
@@ -141,12 +97,9 @@ def check_gguf(file: Path) -> ModelFiles:
 def check_memory(need_bytes: int, have_bytes: int | None = None) -> None:
     """Refuse what would take more than 80 % of the free memory, before anything is allocated."""
     have = free_bytes() if have_bytes is None else have_bytes
-    _need(
-        need_bytes <= MEMORY_SHARE * have,
-        "memory",
-        f"This needs {need_bytes / 1e9:.1f} GB of memory; "
-        f"the explorer takes at most {MEMORY_SHARE:.0%} of the {have / 1e9:.1f} GB that are free",
-    )
+    if need_bytes > MEMORY_SHARE * have:
+        need, free, share = f"{need_bytes / 1e9:.1f} GB", f"{have / 1e9:.1f} GB", f"{MEMORY_SHARE:.0%}"
+        raise ModelRejected("memory", f"This needs {need} of memory, but only {share} of the free {free} may be used.")
 
 
 def free_bytes() -> int:
@@ -178,14 +131,8 @@ def _summary(path: Path, kind: str, architecture: object, tensors: Iterable[Tens
     name = architecture if isinstance(architecture, str) else ""
     _need(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name), "architecture", "The model does not say what it is")
     _, sizes, elements, dtypes = zip(*tensors, strict=True)
-    return ModelFiles(
-        path=path,
-        kind=kind,
-        architecture=name,
-        parameters=sum(elements),
-        tensor_bytes=sum(sizes),
-        dtypes=frozenset(dtypes),
-    )
+    return ModelFiles(path=path, kind=kind, architecture=name, parameters=sum(elements),
+                      tensor_bytes=sum(sizes), dtypes=frozenset(dtypes))  # fmt: skip
 
 
 def _real(path: Path) -> Path:
@@ -218,12 +165,8 @@ def _entries(folder: Path) -> set[str]:
         target = Path(os.path.realpath(folder / name))
         inside = any(target.is_relative_to(home) for home in homes)
         _need(inside, "outside-link", f"{name} is a link to a place outside the model's folder")
-        _need(
-            not REFUSED_FILES.fullmatch(name),
-            "refused-file",
-            f"The folder has {name}, but the explorer "
-            "opens no models with program code, adapters or training checkpoints",
-        )
+        fine = not REFUSED_FILES.fullmatch(name)
+        _need(fine, "refused-file", f"{name} is a program, an adapter or a checkpoint, which is never opened")
         # A broken link passes: it matters only if its file is needed, and is then found missing.
         usual = target.is_file() or target.is_dir() or not target.exists()
         _need(usual, "special-file", f"{name} is not an ordinary file")
@@ -259,11 +202,8 @@ def _check_config(parts: Iterable[dict[str, Any]], file: str) -> None:
         _need(not asked & {"auto_map", "custom_generate"}, "code", f"{file} wants to run its own program")
         other = asked & {"configuration_files", "transformers_weights"}
         _need(not other, "redirect", f"{file} points to other files, which are not checked")
-        _need(
-            "quantization_config" not in asked,
-            "quantized",
-            "This copy is already quantized; the explorer needs the original",
-        )
+        whole = "quantization_config" not in asked
+        _need(whole, "quantized", "This copy is already quantized; the explorer needs the original")
         _need("is_encoder_decoder" not in asked, "encoder-decoder", "Encoder-decoder models cannot be opened")
         known = all(given[key] in ("eager", "sdpa") for key in given if "attn_implementation" in key)
         _need(known, "attention", f"{file} asks for an attention program that is not built in")
@@ -281,12 +221,8 @@ def _weights(folder: Path, names: set[str]) -> list[Tensor]:
     listed: dict[str, set[str]] = {single: set()}  # file: the tensors that must be in it
     if single not in names:
         pickled = index not in names and any(name.lower().endswith(PICKLES) for name in names)
-        _need(
-            not pickled,
-            "pickle",
-            "The weights are only in pickle files, which can run hidden programs "
-            "when opened; look for a copy with .safetensors files",
-        )
+        danger = "The weights are only in pickle files, which can run hidden programs; look for .safetensors"
+        _need(not pickled, "pickle", danger)
         _need(index in names, "no-weights", f"This folder has no {single} file with the weights")
         listed, places = {}, _json(folder / index, MAX_HEADERS)[0][-1].get("weight_map")
         _need(isinstance(places, dict) and places, "bad-index", f"{index} does not say what is in which file")

@@ -46,7 +46,10 @@ def test_settling_changes_where_it_runs_and_not_what_it_says(spec: Spec, factors
 
 def test_a_layer_counts_the_weights_it_keeps() -> None:
     assert CompressedLinear([encode(weight_of(20, 64), Spec(sparsity=0.5))], None).kept_values == 20 * 32
-    assert CompressedLinear([encode(weight_of(20, 8), Spec()), encode(weight_of(8, 64), Spec())], None).kept_values == 8 * 84
+    assert (
+        CompressedLinear([encode(weight_of(20, 8), Spec()), encode(weight_of(8, 64), Spec())], None).kept_values
+        == 8 * 84
+    )
 
 
 @pytest.mark.parametrize("spec", [Spec(bits=bits, group=group) for bits in (8, 6, 5, 4, 3, 2) for group in (0, 32, 64)])

@@ -9,9 +9,9 @@ from explorer.methods import prune, quantize
 
 SPECS = [
     Spec(bits=bits, group=group, sparsity=sparsity)
-    for bits in (16, 8, 6, 5, 4, 3, 2)
+    for bits in (16, 8, 5, 4, 3, 2)
     for group in (0, 32, 64)
-    for sparsity in (0.0, 0.05, 0.5, 0.9)
+    for sparsity in (0.0, 0.5, 0.9)
     if bits < 16 or group == 64
 ]
 SHAPES = [(16, 64), (17, 100), (3, 5)]
@@ -32,7 +32,9 @@ def buffers(stored: Stored) -> dict[str, tuple[torch.Size, torch.dtype]]:
 @pytest.mark.parametrize("spec", SPECS, ids=name)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_decodes_to_its_shape_and_dtype_near_the_weight(spec: Spec, shape: tuple[int, int], dtype: torch.dtype) -> None:
+def test_it_decodes_to_its_shape_and_dtype_near_the_weight(
+    spec: Spec, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
     weight = weight_of(shape, dtype)
     dense = encode(weight, spec).dense()
     assert dense.shape == shape and dense.dtype == dtype and dense.isfinite().all()

@@ -40,7 +40,9 @@ def test_the_error_is_at_most_half_a_step_inside_the_grid(bits: int, group: int)
     assert (beyond > 0).float().mean() < 0.1
 
 
-@pytest.mark.xfail(strict=True, reason="the scale is rounded to the nearest bfloat16, not up, so the grid can miss the range's end")
+@pytest.mark.xfail(
+    strict=True, reason="the scale is rounded to the nearest bfloat16, not up, so the grid can miss the range's end"
+)
 @pytest.mark.parametrize("bits", [8, 6])
 def test_no_weight_is_off_by_more_than_half_a_step(bits: int) -> None:
     weight = torch.randn(500, 256, generator=torch.Generator().manual_seed(0))
@@ -83,6 +85,8 @@ def test_a_scale_is_the_same_number_in_bfloat16(bits: int, group: int) -> None:
     assert torch.equal(scale.bfloat16().to(torch.float16), scale)
 
 
-@pytest.mark.parametrize("columns, group, expected", [(100, 64, (2, 64)), (100, 0, (1, 100)), (24, 64, (1, 24)), (64, 64, (1, 64))])
+@pytest.mark.parametrize(
+    "columns, group, expected", [(100, 64, (2, 64)), (100, 0, (1, 100)), (24, 64, (1, 24)), (64, 64, (1, 64))]
+)
 def test_groups_of_a_row(columns: int, group: int, expected: tuple[int, int]) -> None:
     assert quantize.groups_of(columns, group) == expected

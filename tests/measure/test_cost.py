@@ -1,0 +1,67 @@
+"""Floating-point operations of one token, against torch's own counter."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
+
+from explorer.layers.targets import Target, targets
+from explorer.measure.cost import flops_per_token
+from explorer.model.compress import compress
+from explorer.model.facts import Facts
+from explorer.model.hub import Loaded
+from explorer.recipe import Recipe
+
+BEHIND = 9  # tokens before the one that is counted
+
+
+def counted(model: torch.nn.Module) -> dict[str, int]:
+    """What torch counts in one decode step, by kind: weights (mm, addmm) and the rest (bmm: scores and mixing)."""
+    cache = DynamicCache(config=model.config)
+    model.set_attn_implementation("eager")  # type: ignore[operator]
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.full((1, BEHIND), 5), past_key_values=cache)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(input_ids=torch.tensor([[7]]), past_key_values=cache)
+    finally:
+        model.set_attn_implementation("sdpa")  # type: ignore[operator]
+    found = {str(operator): flops for operator, flops in counter.get_flop_counts()["Global"].items()}
+    return {
+        "weights": sum(flops for name, flops in found.items() if name in ("aten.mm", "aten.addmm")),
+        "rest": sum(flops for name, flops in found.items() if name == "aten.bmm"),
+    }
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(keep=0.6), Recipe(bits=4, sparsity=0.5)], ids=str)
+def test_products_with_weights_are_what_torch_counts(any_model: Loaded, recipe: Recipe) -> None:
+    calculated = flops_per_token(targets(any_model.model), recipe).flops_per_token.value
+    assert calculated == counted(compress(any_model.model, recipe, Facts()))["weights"]
+
+
+def test_attention_is_what_torch_counts_beside_them(any_model: Loaded) -> None:
+    """A token attends to itself too: torch counts one more than the tokens behind it."""
+    config = any_model.model.config
+    width = config.num_hidden_layers * config.hidden_size
+    calculated = flops_per_token([], Recipe(), attention_width=width, context=BEHIND + 1).flops_per_token.value
+    assert calculated == counted(any_model.model)["rest"]
+
+
+def test_zeros_are_executed_but_not_useful(llama: Loaded) -> None:
+    found = targets(llama.model)
+    plain, sparse = flops_per_token(found, Recipe()), flops_per_token(found, Recipe(sparsity=0.5))
+    assert sparse.flops_per_token.value == plain.flops_per_token.value == plain.useful_flops_per_token.value
+    assert sparse.useful_flops_per_token.value < plain.useful_flops_per_token.value
+
+
+def test_factors_save_operations_and_bits_do_not(llama: Loaded) -> None:
+    found = targets(llama.model)
+    plain = flops_per_token(found, Recipe()).flops_per_token.value
+    assert flops_per_token(found, Recipe(keep=0.5)).flops_per_token.value < plain
+    assert flops_per_token(found, Recipe(bits=2, head_bits=2)).flops_per_token.value == plain
+
+
+def test_an_embedding_is_a_lookup_and_a_tied_head_a_product() -> None:
+    embedding = Target(name="e", kind="embedding", shape=(100, 8))
+    head = Target(name="h", kind="head", shape=(100, 8), tied_to="e")
+    assert flops_per_token([embedding, head], Recipe()).flops_per_token.value == 2 * 100 * 8

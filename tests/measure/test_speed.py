@@ -1,0 +1,63 @@
+"""Timing: what is counted, not how fast it is."""
+
+import time
+from typing import Any
+
+import pytest
+import torch
+
+from explorer.measure import speed
+from explorer.measure.speed import Stopwatch, time_in_turns
+from explorer.model.hub import Loaded
+
+
+@pytest.fixture
+def watches(llama: Loaded) -> tuple[Stopwatch, Stopwatch]:
+    return Stopwatch(llama.model, "dense"), Stopwatch(llama.model, "other")
+
+
+def test_each_round_times_one_prefill_and_every_decode_step_of_both(watches: tuple[Stopwatch, Stopwatch]) -> None:
+    assert list(time_in_turns(watches, rounds=3, decode_steps=4)) == [1, 2, 3]
+    for watch in watches:
+        assert len(watch.prefill) == 3 and len(watch.decode) == 12 and min(watch.prefill + watch.decode) > 0
+
+
+def test_warming_up_is_not_counted(watches: tuple[Stopwatch, Stopwatch]) -> None:
+    watches[0].lap(torch.ones(1, 8, dtype=torch.long), 2, keep=False)
+    assert watches[0].prefill == watches[0].decode == []
+
+
+def test_the_two_models_take_turns_and_change_who_is_first(
+    watches: tuple[Stopwatch, Stopwatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        Stopwatch, "lap", lambda self, prompt, steps, keep=True: seen.append(self.kernel) if keep else None
+    )
+    list(time_in_turns(watches, rounds=3))
+    assert seen == ["dense", "other", "other", "dense", "dense", "other"]
+
+
+def test_both_models_read_the_same_prompt(
+    watches: tuple[Stopwatch, Stopwatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[Any] = []
+    monkeypatch.setattr(Stopwatch, "lap", lambda self, prompt, steps, keep=True: prompts.append(prompt))
+    list(time_in_turns(watches, rounds=1))
+    assert all(torch.equal(prompt, prompts[0]) for prompt in prompts)
+    assert prompts[0].shape == (1, speed.PROMPT_TOKENS)
+
+
+def test_tokens_a_second_are_the_inverse_of_ms_a_token(watches: tuple[Stopwatch, Stopwatch]) -> None:
+    watch = watches[0]
+    watch.prefill, watch.decode = [50.0], [10.0, 20.0, 40.0]
+    found = watch.speed()
+    assert found.ms_per_token.value == 20 and found.tokens_per_second.value == 50
+    assert (found.tokens_per_second.low, found.tokens_per_second.high) == (1e3 / 40, 1e3 / 10)
+    assert found.ms_per_token.n == found.tokens_per_second.n == 3 and found.prefill_ms.value == 50
+    assert found.kernel == "dense" and found.threads == torch.get_num_threads()
+    assert found.ms_per_token.how == "measured"
+
+
+def test_a_longer_wait_is_a_longer_time() -> None:
+    assert speed._timed(lambda: time.sleep(0.02)) >= 20
