@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from explorer.__main__ import main
 from explorer.recipe import Recipe
@@ -197,6 +199,20 @@ def test_an_export_refuses_a_prompt_beyond_its_context(
     assert main(["export", "--model", model, "--bits", "4", "--out", str(tmp_path / "small")]) == 0
     assert main(["generate", "--model", str(tmp_path / "small"), "--prompt", "xyz " * 400, "--tokens", "3"]) == 2
     assert "too long" in capsys.readouterr().err
+
+
+@pytest.mark.xfail(
+    strict=True, raises=IndexError, reason="timing reads 128 + 8 and judging up to 256 tokens of any model"
+)
+def test_a_model_of_short_context_is_measured_within_it(folders: dict[str, Path], tmp_path: Path, text: str) -> None:
+    short = Path(shutil.copytree(folders["gpt2"], tmp_path / "short"))
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"n_positions": 64}))
+    tensors = load_file(short / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("wpe.weight"))
+    tensors[name] = tensors[name][:64].clone()
+    save_file(tensors, short / "model.safetensors", metadata={"format": "pt"})
+    assert measure(str(short), text) == 0
 
 
 def test_a_program_around_it_sees_code_2_one_line_and_no_traceback(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What was found out, as values."""
 
 import json
+import math
 from dataclasses import fields
 
 import pytest
@@ -68,3 +69,14 @@ def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
     assert set(full["speed"]) == {field.name for field in fields(Speed)}
     assert set(full["quality"]) >= {field.name for field in fields(Quality)}
     assert full["speed"]["ms_per_token"] == {"median": 2, "low": 2, "high": 2, "n": 1}
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="NaN and Infinity are written, which are not JSON")
+def test_a_destroyed_model_still_has_a_record_that_is_json() -> None:
+    size = footprint(100, 50, 400, 100, "measured", {})
+    cost = Cost(flops_per_token=reading(10), useful_flops_per_token=reading(5))
+    nothing = reading(math.nan)
+    quality = Quality(perplexity=nothing, perplexity_original=reading(2), kl=nothing, top1_agreement=nothing, tokens=0)
+    json.dumps(
+        Measurement(recipe=Recipe(), model="m", size=size, cost=cost, quality=quality).to_dict(), allow_nan=False
+    )
