@@ -21,7 +21,7 @@ def build(bench: Workbench) -> gr.Blocks:
     """The page of one workbench."""
     desk = Desk(bench)
     gr.set_static_paths([PLOTLY])
-    with gr.Blocks(title="Size explorer", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         top = _html(header("", []), elem_id="top")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=304, elem_id="controls"):
