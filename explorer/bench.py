@@ -1,9 +1,11 @@
 """How fast this program answers on this machine: the figures that README shows. Run it with nothing beside it."""
 
+import importlib
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,6 +30,7 @@ def run(workbench: Workbench, say: Callable[[str], None]) -> dict[str, Any]:
         "decode": _decode(workbench, say),
         "bytes": _bytes(workbench, say),
         "empty_recipe_identical": _identical(workbench),
+        "page": _page(workbench.name, say),
     }
 
 
@@ -111,6 +114,15 @@ def _identical(workbench: Workbench) -> bool:
     with torch.inference_mode():
         original = workbench.loaded.model(input_ids=ids).logits
         return torch.equal(original, workbench.variant(Recipe()).model(input_ids=ids).logits)
+
+
+def _page(model: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """None where there is no playwright or no Chromium to look at the page with."""
+    try:
+        bench_page = importlib.import_module("explorer.bench_page")
+    except ImportError:
+        return None
+    return bench_page.run(model, say) if Path(bench_page.CHROMIUM).exists() else None
 
 
 def _processor() -> str:
