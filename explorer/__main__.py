@@ -11,7 +11,7 @@ import torch
 
 from explorer import assets, bench
 from explorer.model import export, hub
-from explorer.model.generate import encode_prompt, stream
+from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.preflight import ModelRejected
 from explorer.recipe import BITS, GROUPS, KEEP, SPARSITY, Recipe
 from explorer.records import Measurement
@@ -157,7 +157,7 @@ def _generate(options: argparse.Namespace) -> None:
     )
     if folder.is_dir() and export.is_export(folder):
         model, tokenizer, recipe = export.read(folder)
-        ids = encode_prompt(tokenizer, prompt.text, chat=prompt.chat, limit=2048)
+        ids = encode_prompt(tokenizer, prompt.text, chat=prompt.chat, limit=min(context_length(model) - 1, 2048))
         pieces = stream(
             model,
             tokenizer,

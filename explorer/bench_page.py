@@ -42,7 +42,7 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
             releases.append(_until_done(page))
             drags += page.evaluate("window.waits.splice(0)")
         for bits in ("8", "6", "4", "3"):
-            page.locator("#bits label").filter(has_text=bits).click()
+            page.locator("#bits").get_by_test_id(f"{bits}-radio-label").click()
             releases.append(_until_done(page))
         browser.close()
     return {

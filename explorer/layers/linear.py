@@ -44,11 +44,15 @@ class CompressedLinear(nn.Module):
 
 
 class CompressedEmbedding(nn.Module):
-    """Rows of a Stored by token id."""
+    """Rows of a Stored by token id, times the scale that some models (Gemma) put on their embedding."""
 
-    def __init__(self, stored: Stored) -> None:
+    scale: Tensor | None
+
+    def __init__(self, stored: Stored, scale: Tensor | None = None) -> None:
         super().__init__()
         self.stored = stored
+        self.register_buffer("scale", scale, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.stored.rows(ids)
+        rows = self.stored.rows(ids)
+        return rows if self.scale is None else rows * self.scale.to(rows.dtype)

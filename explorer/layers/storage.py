@@ -32,6 +32,10 @@ class Stored(nn.Module):
         """The weights as they are stored, decoded to (rows, columns)."""
         raise NotImplementedError
 
+    def decoded(self) -> Tensor:
+        """The same as `dense()`, taken from what `encode` still had at hand where it can be."""
+        return self.dense()
+
     def rows(self, index: Tensor) -> Tensor:
         """Chosen rows only, decoded: index (…) → (…, columns)."""
         return self.dense()[index]
@@ -76,6 +80,7 @@ class Quantized(Stored):
         self.register_buffer("packed", packed)
         self.register_buffer("scale", scale)
         self.register_buffer("zero", zero)
+        self.fresh: Tensor | None = None  # the codes, as encode had them; not a part of the file
 
     def codes(self) -> Tensor:
         """(rows, columns) uint8."""
@@ -88,6 +93,10 @@ class Quantized(Stored):
 
     def dense(self) -> Tensor:
         return quantize.dequantize(self.codes(), self.scale, self.zeros(), self.group, self.dtype)
+
+    def decoded(self) -> Tensor:
+        codes = self.codes() if self.fresh is None else self.fresh
+        return quantize.dequantize(codes, self.scale, self.zeros(), self.group, self.dtype)
 
     def rows(self, index: Tensor) -> Tensor:
         flat = index.reshape(-1)
@@ -113,10 +122,16 @@ class Sparse(Stored):
         super().__init__((bitmap.shape[0], columns), kept.dtype)
         self.register_buffer("bitmap", bitmap)
         self.kept = kept
+        self.fresh: Tensor | None = None  # the masked weights, as encode had them; not a part of the file
 
     def dense(self) -> Tensor:
+        return self._scatter(self.kept.dense())
+
+    def decoded(self) -> Tensor:
+        return self._scatter(self.kept.decoded()) if self.fresh is None else self.fresh
+
+    def _scatter(self, values: Tensor) -> Tensor:
         mask = bitpack.unpack_mask(self.bitmap, self.shape[1])
-        values = self.kept.dense()
         return torch.zeros(self.shape, dtype=values.dtype, device=values.device).masked_scatter_(mask, values)
 
     def values(self) -> int:
@@ -132,19 +147,17 @@ def encode(weight: Tensor, spec: Spec, row_ranks: Tensor | None = None) -> Store
             mask = prune.mask_from_ranks(row_ranks, spec.sparsity)
         kept = weight.masked_select(mask).view(weight.shape[0], -1)
         dense = Spec(bits=spec.bits, group=spec.group)
-        return Sparse(bitpack.pack_mask(mask), encode(kept, dense), columns=weight.shape[1])
+        sparse = Sparse(bitpack.pack_mask(mask), encode(kept, dense), columns=weight.shape[1])
+        sparse.fresh = weight * mask if spec.bits >= 16 else None
+        return sparse
     if spec.bits >= 16:
         return Dense(weight)
     codes, scale, zero = quantize.round_to_nearest(weight, spec.bits, spec.group)
     packed = bitpack.pack(codes, spec.bits)
-    return Quantized(
-        packed,
-        scale,
-        bitpack.pack(zero.view(1, -1), spec.bits),
-        columns=weight.shape[1],
-        spec=spec,
-        dtype=weight.dtype,
-    )
+    zeros = bitpack.pack(zero.view(1, -1), spec.bits)
+    quantized = Quantized(packed, scale, zeros, columns=weight.shape[1], spec=spec, dtype=weight.dtype)
+    quantized.fresh = codes
+    return quantized
 
 
 def empty(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> Stored:
@@ -164,3 +177,14 @@ def empty(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> Stored:
         spec=spec,
         dtype=dtype,
     )
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """What a file of this model holds: every parameter and persistent buffer, shared memory once."""
+    seen, kept = set(), {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tensor.shape) if tensor.device.type != "meta" else id(tensor)
+        if key not in seen:
+            seen.add(key)
+            kept[name] = tensor
+    return kept

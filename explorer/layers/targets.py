@@ -23,6 +23,8 @@ def targets(model: nn.Module) -> list[Target]:
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
     found, embedding_name = [], ""
+    if type(embedding) is not nn.Embedding and not hasattr(embedding, "embed_scale"):
+        embedding = head = None  # it does more than look rows up: left alone, and so is a head that may share it
     for name, module in model.named_modules():
         if module is embedding and isinstance(module, nn.Embedding):
             embedding_name = name

@@ -9,8 +9,10 @@ from explorer.records import Cost, Reading
 
 
 def flops_per_token(found: list[Target], recipe: Recipe, attention_width: int = 0, context: int = 0) -> Cost:
-    """One decode step with `context` tokens behind it; `attention_width` = layers × heads × head size, for scores
-    and mixing (2 × 2 × width × context)."""
+    """One decode step that attends to `context` tokens, itself among them.
+
+    `attention_width` = layers × heads × head size: scores and mixing take 2 × 2 × width × tokens.
+    """
     attention = 4 * attention_width * context
     executed = useful = attention
     for target in found:

@@ -43,13 +43,16 @@ class Score:
 def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) -> list[Passage]:
     """Tokenize texts by kind, one kind after the other in turn, so that any first part is a fair mix.
 
-    Each starts with the beginning-of-text token where the model has one, and is cut at `longest` tokens.
+    Each starts with the beginning-of-text token where the model has one; longer texts become several passages.
     """
     start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-    columns = [
-        [Passage(kind=kind, ids=torch.tensor([(start + _ids(tokenizer, text))[:longest]])) for text in group]
-        for kind, group in texts.items()
-    ]
+    columns = []
+    for kind, group in texts.items():
+        room = max(1, longest - len(start))
+        windows = [
+            ids[at : at + room] for text in group for ids in [_ids(tokenizer, text)] for at in range(0, len(ids), room)
+        ]
+        columns.append([Passage(kind=kind, ids=torch.tensor([start + window])) for window in windows])
     most = max(map(len, columns), default=0)
     turns = [column[i] for i in range(most) for column in columns if i < len(column)]
     return [passage for passage in turns if passage.predicted > 0]

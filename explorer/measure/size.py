@@ -6,24 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from explorer.layers.linear import CompressedLinear
-from explorer.layers.storage import Sparse, Spec, Stored
+from explorer.layers.storage import Sparse, Spec, Stored, tensors_of
 from explorer.layers.targets import Target
 from explorer.methods import bits as bitpack
 from explorer.methods import prune, quantize
 from explorer.model.compress import plan
 from explorer.recipe import Recipe
 from explorer.records import Footprint, How, Reading
-
-
-def tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """What a file of this model holds: every parameter and persistent buffer, shared memory once."""
-    seen, kept = set(), {}
-    for name, tensor in model.state_dict().items():
-        key = (tensor.data_ptr(), tensor.shape) if tensor.device.type != "meta" else id(tensor)
-        if key not in seen:
-            seen.add(key)
-            kept[name] = tensor
-    return kept
 
 
 def stored_bytes(model: nn.Module) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from explorer.model.generate import forward_last
+from explorer.model.generate import context_length, forward_last
 from explorer.records import Reading, Speed
 
 PROMPT_TOKENS = 128
@@ -26,12 +26,14 @@ class Stopwatch:
     kernel: str
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
+    prompt_tokens: int = PROMPT_TOKENS
 
     def lap(self, prompt: Tensor, decode_steps: int, keep: bool = True) -> None:
         """One prefill and `decode_steps` decode steps after it."""
         cache = DynamicCache(config=self.model.config)
         prefill = _timed(lambda: forward_last(self.model, prompt, cache))
         decode = [_timed(lambda: forward_last(self.model, prompt[:, :1], cache)) for _ in range(decode_steps)]
+        self.prompt_tokens = prompt.shape[1]
         if keep:
             self.prefill.append(prefill)
             self.decode.extend(decode)
@@ -53,7 +55,7 @@ class Stopwatch:
             ms_per_token=token,
             tokens_per_second=rate,
             kernel=self.kernel,
-            prompt_tokens=PROMPT_TOKENS,
+            prompt_tokens=self.prompt_tokens,
             threads=torch.get_num_threads(),
         )
 
@@ -63,7 +65,8 @@ def time_in_turns(watches: Sequence[Stopwatch], *, rounds: int = 5, decode_steps
     config: Any = watches[0].model.config
     device = next(watches[0].model.parameters()).device
     noise = torch.Generator().manual_seed(0)
-    prompt = torch.randint(0, config.vocab_size, (1, PROMPT_TOKENS), generator=noise).to(device)
+    tokens = max(1, min(PROMPT_TOKENS, context_length(watches[0].model) - max(decode_steps, 2)))
+    prompt = torch.randint(0, config.vocab_size, (1, tokens), generator=noise).to(device)
     for watch in watches:
         watch.lap(prompt, 2, keep=False)
     for done in range(rounds):

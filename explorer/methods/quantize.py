@@ -4,7 +4,7 @@ w ≈ scale · (code − zero), zero an integer so that 0 stays exactly 0. Knows
 import torch
 from torch import Tensor
 
-TINY = 2.0**-24  # the smallest positive float16, so that an all-zero group has a finite scale
+TINY, LARGEST = 2.0**-24, 65504.0  # of float16: an all-zero group keeps a finite scale
 
 
 def groups_of(columns: int, group: int) -> tuple[int, int]:
@@ -16,20 +16,21 @@ def groups_of(columns: int, group: int) -> tuple[int, int]:
 def round_to_nearest(weight: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor, Tensor]:
     """(rows, columns) weights → codes (rows, columns) uint8, scale (rows, groups) float16, zero (rows, groups) uint8.
 
-    The scale is rounded to bfloat16 first, which float16 holds exactly in the range of real weights: kernels that
-    take bfloat16 scales then see the stored value.
+    The scale is rounded up to bfloat16, which float16 holds exactly in the range of real weights: kernels that take
+    bfloat16 scales then see the stored value, and the grid still reaches both ends of the group.
     """
     rows, columns = weight.shape
     count, size = groups_of(columns, group)
     padded = torch.nn.functional.pad(weight, (0, count * size - columns)) if columns % size else weight
     grouped = padded.reshape(rows, count, size)
-    low, high = grouped.aminmax(dim=-1)
-    low, high = low.float().clamp(max=0), high.float().clamp(min=0)
+    values = grouped.float() if grouped.dtype != torch.float32 else grouped.clone()
+    low, high = values.amin(-1).clamp_(max=0), values.amax(-1).clamp_(min=0)  # twice as fast as aminmax
     top = 2**bits - 1
-    scale = ((high - low) / top).bfloat16().to(torch.float16).clamp(min=TINY)
-    zero = (-low / scale.float()).round_().clamp_(0, top)
-    # (rows, groups, 1) against (rows, groups, size)
-    codes = (grouped.float() / scale.float()[..., None]).round_().add_(zero[..., None]).clamp_(0, top)
+    scale = _up_to_bfloat16((high - low) / top).clamp_(TINY, LARGEST).to(torch.float16)
+    step = scale.float()
+    zero = (-low / step).round_().clamp_(0, top)
+    # (rows, groups, size) against (rows, groups, 1)
+    codes = values.div_(step[..., None]).round_().add_(zero[..., None]).clamp_(0, top)
     return codes.to(torch.uint8).view(rows, -1)[:, :columns], scale, zero.to(torch.uint8)
 
 
@@ -41,3 +42,8 @@ def dequantize(codes: Tensor, scale: Tensor, zero: Tensor, group: int, dtype: to
     grouped = padded.reshape(rows, count, size).float()
     values = grouped.sub_(zero.float()[..., None]).mul_(scale.float()[..., None])
     return values.to(dtype).view(rows, -1)[:, :columns]
+
+
+def _up_to_bfloat16(positive: Tensor) -> Tensor:
+    """The next bfloat16 at or above each positive float32: its upper 16 bits, rounded up."""
+    return ((positive.view(torch.int32) + 0xFFFF) & ~0xFFFF).view(torch.float32)

@@ -93,7 +93,8 @@ def _rebuild(base: nn.Module, recipe: Recipe, store: Store) -> nn.Module:
         stored = [embeddings[target.tied_to]] if target.tied_to else store(target, factors)
         if target.kind == "embedding":
             embeddings[target.name] = stored[0]
-            model.set_submodule(target.name, CompressedEmbedding(stored[0]))
+            scale = getattr(base.get_submodule(target.name), "embed_scale", None)
+            model.set_submodule(target.name, CompressedEmbedding(stored[0], scale))
         else:
             bias = cast(nn.Linear, base.get_submodule(target.name)).bias
             model.set_submodule(target.name, CompressedLinear(stored, None if bias is None else bias.detach()))

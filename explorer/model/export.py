@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from explorer import assets
-from explorer.measure.size import tensors_of
+from explorer.layers.storage import tensors_of
 from explorer.model import hub
 from explorer.model.compress import settle, skeleton
 from explorer.model.preflight import ModelRejected, check_folder, check_memory
@@ -72,18 +72,21 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
         if about.get("format") != FORMAT or about.get("version") != VERSION:
             raise ModelRejected("export", f"{folder.name} is not an export that this version can open.")
         recipe = Recipe.from_dict(about["recipe"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelRejected):
             raise
         raise ModelRejected("export", f"recipe.json in {folder.name} cannot be used: {error}") from None
-    model = skeleton(hub.structure(folder), recipe)
-    try:
-        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False, assign=True)
-    except RuntimeError:
-        raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.") from None
-    model.tie_weights()  # type: ignore[operator]
-    shared = {name for name in missing if not _is_meta(model, name) and _shares(model, name)}
-    if unexpected or set(missing) - shared or any(t.is_meta for t in model.state_dict().values()):
+    model, tensors = skeleton(hub.structure(folder), recipe), load_file(folder / "model.safetensors")
+    expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    if any(expected.get(name) != (t.shape, t.dtype) for name, t in tensors.items()):
+        raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    missing, _ = model.load_state_dict(tensors, strict=False, assign=True)
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    if isinstance(embedding, nn.Embedding):
+        model.tie_weights()  # type: ignore[operator]
+    state = model.state_dict()
+    loaded = {t.data_ptr() for name, t in state.items() if name in tensors}
+    if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
     return settle(model).eval().requires_grad_(False), hub.open_tokenizer(folder), recipe
 
@@ -107,16 +110,6 @@ def card(recipe: Recipe, base: str, metrics: dict[str, Any]) -> str:
         recipe=json.dumps(recipe.to_dict(), indent=2),
         table="\n".join(f"| {name} | {value} |" for name, value in rows),
     )
-
-
-def _is_meta(model: nn.Module, name: str) -> bool:
-    return bool(model.state_dict()[name].is_meta)
-
-
-def _shares(model: nn.Module, name: str) -> bool:
-    """Is this tensor the memory of another one under another name (a tied head)?"""
-    state = model.state_dict()
-    return any(other != name and t.data_ptr() == state[name].data_ptr() for other, t in state.items())
 
 
 def _write_json(file: Path, values: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ def stream(
             )
             return
         if temperature > 0:
-            noise = torch.Generator().manual_seed(seed * 1_000_003 + step)
+            noise = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**40)
             uniform = torch.rand(logits.shape, generator=noise).clamp_(1e-9, 1 - 1e-7)
             logits = logits / temperature - (-uniform.log()).log().to(device)
         token = int(logits.argmax())

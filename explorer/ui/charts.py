@@ -1,13 +1,16 @@
 """Measurements → the size and quality plot, as plotly JSON. The only file that knows plotly."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import plotly
 import plotly.graph_objects as go
 
 from explorer.recipe import Recipe
 from explorer.records import Measurement
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#64748B"
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 OFF_SCALE = 100  # perplexities above this multiple of the original's are drawn at the edge
 
 

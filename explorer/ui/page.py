@@ -1,20 +1,17 @@
 """Layout and arrows: which control calls which handler, and where its answer goes. No number format, no model call."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import plotly
 
 from explorer import assets
 from explorer.ui import guard
+from explorer.ui.charts import PLOTLY
 from explorer.ui.controls import presets, prompt_controls, recipe_controls
 from explorer.ui.handlers import Controls, Desk, View
 from explorer.ui.views import WORDS, header, pane, status
 from explorer.workbench import Workbench
-
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
 
 def build(bench: Workbench) -> gr.Blocks:

@@ -117,8 +117,15 @@ def test_long_passages_count_more_and_intervals_hold_their_value(llama: Loaded, 
 
 
 def test_passages_take_turns_by_kind_and_start_with_the_first_token(llama: Loaded) -> None:
-    found = passages(llama.tokenizer, {"a": ["cat cat", "dog dog"], "b": ["mat mat"], "c": []}, longest=4)
+    found = passages(llama.tokenizer, {"a": ["cat", "dog"], "b": ["mat"], "c": []}, longest=4)
     assert [p.kind for p in found] == ["a", "b", "a"]
+    assert all(p.ids[0, 0] == llama.tokenizer.bos_token_id and p.ids.shape[1] <= 4 for p in found)
+
+
+def test_a_long_text_is_cut_into_windows_and_none_of_it_is_lost(llama: Loaded) -> None:
+    text = "the cat sat on the mat and waited for the rain"
+    found = passages(llama.tokenizer, {"a": [text]}, longest=4)
+    assert [i for p in found for i in p.ids[0, 1:].tolist()] == llama.tokenizer(text).input_ids
     assert all(p.ids[0, 0] == llama.tokenizer.bos_token_id and p.ids.shape[1] <= 4 for p in found)
 
 

@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import save
 
 from explorer.bench import every_recipe
+from explorer.layers.storage import tensors_of
 from explorer.layers.targets import targets
 from explorer.measure import size
 from explorer.model.compress import compress, settle
@@ -28,7 +29,7 @@ def test_what_is_predicted_is_what_is_stored_and_what_is_in_the_file(any_model: 
         model = compress(any_model.model, recipe, facts)
         predicted = predictor.predict(recipe)
         assert predicted.parameters.value == size.kept_parameters(model), recipe
-        file = save({name: tensor.contiguous() for name, tensor in size.tensors_of(model).items()})
+        file = save({name: tensor.contiguous() for name, tensor in tensors_of(model).items()})
         header = 8 + int.from_bytes(file[:8], "little")
         assert predicted.file_bytes.value == size.stored_bytes(model) == len(file) - header, recipe
 

@@ -40,9 +40,6 @@ def test_the_error_is_at_most_half_a_step_inside_the_grid(bits: int, group: int)
     assert (beyond > 0).float().mean() < 0.1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the scale is rounded to the nearest bfloat16, not up, so the grid can miss the range's end"
-)
 @pytest.mark.parametrize("bits", [8, 6])
 def test_no_weight_is_off_by_more_than_half_a_step(bits: int) -> None:
     weight = torch.randn(500, 256, generator=torch.Generator().manual_seed(0))
@@ -62,7 +59,7 @@ def test_zero_stays_exactly_zero(bits: int, group: int, shift: float) -> None:
 @pytest.mark.parametrize("value", [0.0, 0.25, -0.25, 1e-12, 1000.0])
 def test_constant_groups_come_back(bits: int, group: int, value: float) -> None:
     weight = torch.full((3, 64), value)
-    assert torch.allclose(decoded(weight, bits, group), weight, rtol=2**-8, atol=2**-24)
+    assert torch.allclose(decoded(weight, bits, group), weight, rtol=2**-7, atol=2**-24)
 
 
 @pytest.mark.parametrize("group", [0, 32, 64])
@@ -92,7 +89,6 @@ def test_groups_of_a_row(columns: int, group: int, expected: tuple[int, int]) ->
     assert quantize.groups_of(columns, group) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="a scale above 65,504 overflows float16, and infinity times zero is no number")
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_weights_of_any_size_stay_numbers(bits: int) -> None:
     assert decoded(weights() * 1e8, bits, 0).isfinite().all()

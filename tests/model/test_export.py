@@ -45,11 +45,7 @@ def test_an_export_opens_again_with_the_same_logits(
     recipe: Recipe,
     tmp_path: Path,
     ids: Tensor,
-    request: pytest.FixtureRequest,
 ) -> None:
-    if recipe.head_bits < 16 and any_model.model.config.tie_word_embeddings:
-        words = "read calls tie_weights, which looks for a weight that is packed now"
-        request.applymarker(pytest.mark.xfail(strict=True, raises=AttributeError, reason=words))
     model, tokenizer, found = export.read(written(any_model, recipe, tmp_path / "out"))
     assert found == recipe
     assert torch.equal(logits(model, ids), logits(settle(compress(any_model.model, recipe, Facts())), ids))
@@ -137,9 +133,6 @@ def rejected(folder: Path) -> str:
 
 
 ABOUT = {"format": "size-explorer", "version": 1, "base_model": "b"}
-BEYOND = pytest.mark.xfail(
-    strict=True, raises=OverflowError, reason="Recipe lets an OverflowError out, and read does not catch it"
-)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +151,8 @@ BEYOND = pytest.mark.xfail(
         json.dumps({**ABOUT, "recipe": {"keep": 0.5}}),
         json.dumps({**ABOUT, "version": 2, "recipe": {}}),
         json.dumps({**ABOUT, "format": "other", "recipe": {}}),
-        pytest.param(json.dumps({**ABOUT, "recipe": {"keep": 10**400}}), marks=BEYOND),
-        pytest.param("[" * 100_000, marks=pytest.mark.xfail(strict=True, raises=RecursionError, reason="not caught")),
+        pytest.param(json.dumps({**ABOUT, "recipe": {"keep": 10**400}})),
+        pytest.param("[" * 100_000),
     ],
     ids=range(15),
 )
@@ -169,12 +162,7 @@ def test_a_recipe_that_does_not_fit_is_refused_in_one_sentence(folder: Path, tex
     assert len(words) > 20 and len(words.splitlines()) == 1 and folder.name in words
 
 
-DTYPE = pytest.mark.xfail(
-    strict=True, reason="read assigns tensors of any dtype; the model then fails or doubles when it runs"
-)
-
-
-@pytest.mark.parametrize("damage", ["missing", "shape", pytest.param("dtype", marks=DTYPE), "extra"])
+@pytest.mark.parametrize("damage", ["missing", "shape", pytest.param("dtype"), "extra"])
 @pytest.mark.parametrize("kind", ["scale", "norm", "embed_tokens"])
 def test_tensors_that_do_not_fit_are_refused_in_one_sentence(folder: Path, damage: str, kind: str) -> None:
     tensors = load_file(folder / "model.safetensors")

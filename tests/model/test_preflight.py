@@ -124,8 +124,8 @@ def refused(check: Callable[[Path], object], path: Path, code: str) -> None:
     begin, worked = time.monotonic(), time.process_time()
     with pytest.raises(ModelRejected) as caught:
         check(path)
-    # Two seconds of work; on a busy machine it may take longer, but a pipe must not make it wait.
-    assert time.process_time() - worked < 2 and time.monotonic() - begin < 10
+    # A few seconds of work; on a busy machine it may take longer, but a pipe must not make it wait.
+    assert time.process_time() - worked < 5 and time.monotonic() - begin < 20
     message = str(caught.value)
     assert caught.value.code == code, message
     assert message.endswith(".") and message.isprintable() and str(path.parent) not in message
