@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer import assets
-from explorer.layers.targets import targets, untouched
+from explorer.layers.targets import siblings, targets, untouched
 from explorer.measure import cost, quality, size, speed
 from explorer.model import export, hub
 from explorer.model.compress import compress, kernels_of, notes_of, settle
@@ -69,6 +69,7 @@ class Workbench:
         self._visitors = 0
         self._variants: OrderedDict[Recipe, Variant] = OrderedDict()
         self._measured: dict[Recipe, Measurement] = {}
+        self._scores: dict[Recipe, list[quality.Score]] = {}
         self._references: dict[int, Tensor] = {}
         self._originals: OrderedDict[Prompt, list[Piece]] = OrderedDict()
 
@@ -93,6 +94,7 @@ class Workbench:
             self.targets = targets(self.loaded.model)
             if not self.targets:
                 raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
+            self.siblings = siblings(self.loaded.model)
             self.predictor = size.Predictor(self.loaded.model, self.targets)
             self.passages = quality.passages(
                 self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
@@ -188,7 +190,7 @@ class Workbench:
                 model = compress(self.loaded.model, recipe, self.facts)
                 predicted = self.predictor.predict(recipe)
                 stored, kept = size.stored_bytes(model), size.kept_parameters(model)
-                settle(model)
+                settle(model, self.siblings)
             footprint = size.footprint(
                 stored,
                 kept,
@@ -245,26 +247,35 @@ class Workbench:
                 self._originals.popitem(last=False)
 
     def judge(self, recipe: Recipe, tokens: int) -> Iterator[Quality]:
-        """Quality on at least `tokens` predicted tokens (or all there are), refined passage by passage."""
-        variant, scores, seen = self.variant(recipe), list[quality.Score](), 0
-        for number, passage in enumerate(self.passages):
+        """Quality on at least `tokens` predicted tokens (or all there are), refined passage by passage.
+
+        Goes on where an earlier call for the same recipe stopped.
+        """
+        variant = self.variant(recipe)
+        while True:
             with self._lock:
-                original = self._reference(number, passage)
-                compressed = quality.logits_of(variant.model, passage)
-                scores.append(quality.score(passage, original, compressed))
-            seen += passage.predicted
-            yield quality.summarize(scores)
-            if seen >= tokens:
+                scores = self._scores.setdefault(recipe, [])
+                enough = sum(s.tokens + s.broken for s in scores) >= tokens or len(scores) == len(self.passages)
+                if not enough or not scores:
+                    passage = self.passages[len(scores)]
+                    original = self._reference(len(scores), passage)
+                    compressed = quality.logits_of(variant.model, passage)
+                    scores.append(quality.score(passage, original, compressed))
+                found = quality.summarize(scores)
+            yield found
+            if enough:
                 return
 
-    def time(self, recipe: Recipe, rounds: int = 5, decode_steps: int = 8) -> Iterator[tuple[Speed, Speed]]:
+    def time(
+        self, recipe: Recipe, rounds: int = 5, decode_steps: int = 8, prompt_tokens: int = speed.PROMPT_TOKENS
+    ) -> Iterator[tuple[Speed, Speed]]:
         """(original, compressed) timed in turns; refined round by round."""
         variant = self.variant(recipe)
         watches = (
             speed.Stopwatch(self.loaded.model, "dense"),
             speed.Stopwatch(variant.model, variant.kernel),
         )
-        steps = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
+        steps = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps, prompt_tokens=prompt_tokens)
         while True:
             with self._lock:
                 done = next(steps, None)
@@ -291,7 +302,9 @@ class Workbench:
         after = replace(before, size=variant.size, seconds=seconds, **found)
         self._measured[variant.recipe] = after
         while len(self._measured) > 256:
-            self._measured.pop(next(iter(self._measured)))
+            oldest = next(iter(self._measured))
+            self._measured.pop(oldest)
+            self._scores.pop(oldest, None)
         return after
 
     def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5) -> Measurement:

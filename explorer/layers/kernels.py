@@ -108,6 +108,33 @@ class Int8Pack(Kernel):
         return torch.addmm(y.float(), factors, self.shared).to(x.dtype).view(*x.shape[:-1], -1)
 
 
+class Shared(nn.Module):
+    """One product for several layers that get the same input: the first to ask computes it, all get their rows."""
+
+    def __init__(self, kernel: Kernel, rows: list[int]) -> None:
+        super().__init__()
+        self.kernel, self.rows = kernel, rows
+        self._last: tuple[Tensor, tuple[Tensor, ...]] | None = None
+
+    def part(self, x: Tensor, place: int) -> Tensor:
+        last = self._last  # read once: another thread may replace it
+        if last is None or last[0] is not x:
+            last = (x, self.kernel(x).split(self.rows, dim=-1))
+        self._last = None if place == len(self.rows) - 1 else last
+        return last[1][place]
+
+
+class Share(Kernel):
+    """One layer's rows of a `Shared` product."""
+
+    def __init__(self, shared: Shared, place: int) -> None:
+        super().__init__()
+        self.shared, self.place, self.name = shared, place, shared.kernel.name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shared.part(x, self.place)
+
+
 def choose(stored: Stored) -> type[Kernel]:
     """The kernel that carries this Stored on its device; `Decoded` where none does."""
     if not isinstance(stored, Quantized) or stored.dtype != torch.bfloat16 or stored.packed.device.type != "cpu":

@@ -101,11 +101,8 @@ class Quantized(Stored):
     def rows(self, index: Tensor) -> Tensor:
         flat = index.reshape(-1)
         codes = bitpack.unpack(self.packed[flat], self.bits, self.shape[1])
-        zeros = (
-            self.zeros()[flat]
-            if self.groups > 1
-            else bitpack.unpack(self.zero, self.bits, self.shape[0])[0, flat, None]
-        )
+        places = flat[:, None] * self.groups + torch.arange(self.groups, device=flat.device)
+        zeros = bitpack.take(self.zero, self.bits, self.shape[0] * self.groups, places)
         weights = quantize.dequantize(codes, self.scale[flat], zeros, self.group, self.dtype)
         return weights.view(*index.shape, self.shape[1])
 
@@ -158,6 +155,22 @@ def encode(weight: Tensor, spec: Spec, row_ranks: Tensor | None = None) -> Store
     quantized = Quantized(packed, scale, zeros, columns=weight.shape[1], spec=spec, dtype=weight.dtype)
     quantized.fresh = codes
     return quantized
+
+
+def stack(parts: list[Quantized]) -> Quantized:
+    """Matrices of equal width and grouping, one below the other, as one."""
+    first = parts[0]
+    zeros = bitpack.pack(torch.cat([part.zeros().view(-1) for part in parts])[None], first.bits)
+    stacked = Quantized(
+        torch.cat([part.packed for part in parts]),
+        torch.cat([part.scale for part in parts]),
+        zeros,
+        columns=first.shape[1],
+        spec=Spec(bits=first.bits, group=first.group),
+        dtype=first.dtype,
+    )
+    stacked.fresh = torch.cat([part.codes() if part.fresh is None else part.fresh for part in parts])
+    return stacked
 
 
 def empty(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> Stored:

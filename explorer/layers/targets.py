@@ -1,8 +1,10 @@
 """Which matrices of a causal language model are compressed, and of what kind they are. Knows names and shapes only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 Kind = Literal["attention", "mlp", "embedding", "head"]
@@ -43,6 +45,32 @@ def targets(model: nn.Module) -> list[Target]:
             kind: Kind = "attention" if "attn" in name or "attention" in name else "mlp"
             found.append(Target(name=name, kind=kind, shape=_shape(module.weight)))
     return found
+
+
+@torch.no_grad()
+def siblings(model: nn.Module) -> list[list[str]]:
+    """Names of linear layers that get the very same input (query, key, value; gate, up), found by one short pass."""
+    asked: list[tuple[int, str]] = []
+    kept: list[Tensor] = []  # so that no two inputs have one address
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            asked.append((id(inputs[0]), name))
+            kept.append(inputs[0])
+
+        return hook
+
+    layers = [(t.name, model.get_submodule(t.name)) for t in targets(model) if t.kind in ("attention", "mlp")]
+    hooks = [module.register_forward_pre_hook(note(name)) for name, module in layers]
+    try:
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    groups: dict[tuple[int, str], list[str]] = {}
+    for identity, name in asked:
+        groups.setdefault((identity, name.rpartition(".")[0]), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def untouched(model: nn.Module, smallest: int = 100_000) -> list[str]:

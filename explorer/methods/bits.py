@@ -50,6 +50,19 @@ def unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
     return codes[:, :columns]
 
 
+def take(packed: Tensor, bits: int, columns: int, index: Tensor) -> Tensor:
+    """Codes at chosen columns of a single packed row, without unpacking the rest: index (…) → (…) uint8."""
+    row, eighths = packed.view(-1), -(-columns // 8)
+    codes, at = torch.zeros_like(index, dtype=torch.uint8), 0
+    for width in planes(bits):
+        per_byte = 8 // width
+        byte = row[at + index // per_byte]
+        field = (byte >> (index % per_byte * width).to(torch.uint8)) & (2**width - 1)
+        codes = (codes << width) | field if at else field
+        at += eighths * width
+    return codes
+
+
 def pack_mask(mask: Tensor) -> Tensor:
     """(rows, columns) bool → (rows, ⌈columns / 8⌉) uint8, first column in the highest bit."""
     return torch.from_numpy(np.packbits(mask.cpu().numpy(), axis=1)).to(mask.device)

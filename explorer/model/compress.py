@@ -6,15 +6,15 @@ masks come from unrounded weights, and pruning before rounding is the better ord
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import cast
 
 from torch import Tensor, nn
 
 from explorer.layers.kernels import Kernel
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear
-from explorer.layers.storage import Spec, Stored, empty, encode
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
+from explorer.layers.storage import Quantized, Sparse, Spec, Stored, empty, encode
 from explorer.layers.targets import Target, targets
 from explorer.methods import factorize
 from explorer.model.facts import Facts
@@ -61,11 +61,20 @@ def skeleton(base: nn.Module, recipe: Recipe) -> nn.Module:
     return _rebuild(base, recipe, lambda _, factors: [empty(shape, spec, dtype) for shape, spec in factors])
 
 
-def settle(model: nn.Module) -> nn.Module:
-    """Move every compressed layer from storage to execution, in place; the model can no longer be exported."""
+def settle(model: nn.Module, siblings: Sequence[Sequence[str]] = ()) -> nn.Module:
+    """Move every compressed layer from storage to execution, in place; the model can no longer be exported.
+
+    Siblings (see `targets.siblings`) are multiplied in one product where a kernel carries them.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, CompressedLinear)}
+    for names in siblings:
+        if all(name in layers for name in names):
+            settle_together([layers.pop(name) for name in names])
+    for layer in layers.values():
+        layer.settle()
     for module in model.modules():
-        if isinstance(module, CompressedLinear):
-            module.settle()
+        if isinstance(module, Quantized | Sparse):
+            module.fresh = None  # an embedding keeps its Stored, not what encode had at hand
     return model
 
 

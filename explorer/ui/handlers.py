@@ -20,7 +20,7 @@ from explorer.ui.views import say
 from explorer.workbench import Prompt, Workbench
 
 FIRST_TOKENS, LIVE_TOKENS = 200, 1000
-TIMING_ROUNDS, DECODE_STEPS = 3, 6
+TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS = 3, 4, 64
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.08
 SESSIONS_KEPT = 256
@@ -46,7 +46,7 @@ class Controls(NamedTuple):
     head_bits: Any = 16
     group: Any = "auto"
     prompt: Any = ""
-    length: Any = 40
+    length: Any = 24
     seed: Any = 0
     temperature: Any = 0.0
     chat: Any = True
@@ -71,7 +71,7 @@ def ask_from(values: Controls) -> Ask:
     )
     prompt = Prompt(
         text=str(values.prompt or ""),
-        new_tokens=int(min(max(_number(values.length, 40), 1), 400)),
+        new_tokens=int(min(max(_number(values.length, 24), 1), 400)),
         seed=int(min(max(_number(values.seed, 0), 0), 10**6)),
         temperature=min(max(_number(values.temperature, 0), 0.0), 2.0),
         chat=bool(values.chat),
@@ -181,7 +181,7 @@ class Desk:
             texts, count, panes = written
             yield panes._replace(status=views.status(say("writing", tokens=count), "busy"))
         if known.speed is None:
-            rounds = self.bench.time(recipe, rounds=TIMING_ROUNDS, decode_steps=DECODE_STEPS)
+            rounds = self.bench.time(recipe, TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS)
             for done, (original, compressed) in enumerate(rounds, 1):
                 yield _busy(say("timing", done=done, rounds=TIMING_ROUNDS))
                 known = self.bench.record(variant, speed=compressed)
@@ -190,11 +190,6 @@ class Desk:
                         self.bench.variant(Recipe()), speed=original if recipe != Recipe() else compressed
                     )
             yield _busy(say("timing", done=TIMING_ROUNDS, rounds=TIMING_ROUNDS), cards=self._cards(recipe))
-        if known.quality and known.quality.tokens < LIVE_TOKENS:
-            for quality in self.bench.judge(recipe, LIVE_TOKENS):
-                if quality.tokens > known.quality.tokens:
-                    known = self.bench.record(variant, quality=quality)
-                    yield _busy(say("judging", tokens=_tokens(known)), cards=self._cards(recipe))
         same = views.same_words(*texts)
         differ = say("done_same") if same is None else say("done_differ", same=same)
         seconds = f"{time.perf_counter() - began:.1f}"
@@ -204,6 +199,12 @@ class Desk:
             query=recipe.to_query(),
             status=views.status(say("done", seconds=seconds, words=recipe.words(), differ=differ), "done"),
         )
+        # everything belongs to this setting now; more text only narrows the interval
+        if known.quality and known.quality.tokens < LIVE_TOKENS:
+            for quality in self.bench.judge(recipe, LIVE_TOKENS):
+                self.bench.record(variant, quality=quality)
+                yield View(cards=self._cards(recipe))
+            yield View(plot=self._plot(recipe))
 
     def _write(self, ask: Ask, current: Callable[[], bool]) -> Iterator[tuple[tuple[str, str], int, View]]:
         """Both texts, a token each in turn; the page is told at most every `UPDATE_SECONDS`."""

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear
+from explorer.layers.kernels import Share
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
 from explorer.layers.storage import Spec, encode
 
 SPECS = [Spec(), Spec(bits=8, group=0), Spec(bits=6), Spec(bits=4), Spec(bits=4, sparsity=0.5), Spec(sparsity=0.5)]
@@ -45,11 +46,10 @@ def test_settling_changes_where_it_runs_and_not_what_it_says(spec: Spec, factors
 
 
 def test_a_layer_counts_the_weights_it_keeps() -> None:
-    assert CompressedLinear([encode(weight_of(20, 64), Spec(sparsity=0.5))], None).kept_values == 20 * 32
-    assert (
-        CompressedLinear([encode(weight_of(20, 8), Spec()), encode(weight_of(8, 64), Spec())], None).kept_values
-        == 8 * 84
-    )
+    pruned = CompressedLinear([encode(weight_of(20, 64), Spec(sparsity=0.5))], None)
+    assert sum(part.values() for part in pruned.stored()) == 20 * 32
+    factors = CompressedLinear([encode(weight_of(20, 8), Spec()), encode(weight_of(8, 64), Spec())], None)
+    assert sum(part.values() for part in factors.stored()) == 8 * 84
 
 
 @pytest.mark.parametrize("spec", [Spec(bits=bits, group=group) for bits in (8, 6, 5, 4, 3, 2) for group in (0, 32, 64)])
@@ -57,3 +57,32 @@ def test_an_embedding_gives_rows_of_the_decoded_matrix(spec: Spec) -> None:
     stored = encode(weight_of(50, 72), spec)
     ids = torch.randint(0, 50, (2, 9))
     assert torch.equal(CompressedEmbedding(stored)(ids), F.embedding(ids, stored.dense()))
+
+
+@pytest.mark.parametrize("bits, group", [(4, 64), (3, 32), (8, 0), (6, 64)])
+def test_siblings_in_one_product_give_what_each_gives_alone(bits: int, group: int) -> None:
+    torch.manual_seed(0)
+    weights = [torch.randn(rows, 64).bfloat16() for rows in (64, 24, 16)]
+
+    def layers() -> list[CompressedLinear]:
+        return [CompressedLinear([encode(w, Spec(bits=bits, group=group))], None) for w in weights]
+
+    alone, together = layers(), layers()
+    settle_together(together)
+    for layer in alone:
+        layer.settle()
+    shared = {module.shared for layer in together for module in layer.kernels if isinstance(module, Share)}
+    assert len(shared) == (0 if bits == 6 else 1)
+    for x in (torch.randn(1, 3, 64).bfloat16(), torch.randn(1, 1, 64).bfloat16()):
+        for one, other in zip(alone, together, strict=True):
+            assert torch.equal(one(x), other(x))
+
+
+def test_a_shared_product_is_never_that_of_another_input() -> None:
+    weights = [torch.randn(16, 64).bfloat16() for _ in range(2)]
+    layers = [CompressedLinear([encode(w, Spec(bits=4))], None) for w in weights]
+    settle_together(layers)
+    x, y = torch.randn(1, 64).bfloat16(), torch.randn(1, 64).bfloat16()
+    expected = layers[1](y).clone()
+    layers[0](x)
+    assert torch.equal(layers[1](y), expected)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from explorer.layers.targets import targets, untouched
+from explorer.layers.targets import siblings, targets, untouched
 from explorer.model import hub
 from explorer.model.hub import Loaded
 
@@ -47,3 +47,9 @@ def test_targets_and_untouched_together_are_all_matrices(any_model: Loaded) -> N
 def test_position_tables_are_left_alone_and_named(gpt2: Loaded) -> None:
     assert untouched(gpt2.model, smallest=0) == ["transformer.wpe.weight"]
     assert untouched(gpt2.model) == []  # too small to be worth a word
+
+
+def test_siblings_are_the_layers_that_get_the_same_input(llama: Loaded, gpt2: Loaded) -> None:
+    found = {tuple(name.rpartition(".")[2] for name in group) for group in siblings(llama.model)}
+    assert found == {("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")} and len(siblings(llama.model)) == 4
+    assert siblings(gpt2.model) == []

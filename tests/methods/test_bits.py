@@ -50,3 +50,10 @@ def test_masks_survive_packing(columns: int) -> None:
 def test_a_bitmap_is_numpys_order_so_that_others_can_read_it() -> None:
     mask = torch.tensor([[True, False, False, False, False, False, False, False, True]])
     assert bits.pack_mask(mask).tolist() == [[128, 128]] == np.packbits(mask.numpy(), axis=1).tolist()
+
+
+@pytest.mark.parametrize("width", range(1, 9))
+def test_taken_codes_are_those_of_the_unpacked_row(width: int) -> None:
+    codes = torch.randint(0, 2**width, (1, 77), dtype=torch.uint8)
+    index = torch.tensor([[0, 76, 8], [3, 3, 41]])
+    assert torch.equal(bits.take(bits.pack(codes, width), width, 77, index), codes[0, index])
