@@ -19,12 +19,32 @@ from explorer.records import Reading
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 APP = Path(__file__).resolve().parent.parent / "app.py"
-# every slider event is timed to the next change of the cards
+# An input counts as answered when the cards name the slider's value. Observers, not polling: a browser that polls takes
+# a core from the model.
 WATCH = """() => { window.waits = []; let moved = null;
-  document.addEventListener('input', () => { moved ??= performance.now(); }, true);
-  new MutationObserver(() => { if (moved !== null) { window.waits.push(performance.now() - moved); moved = null; } })
-    .observe(document.querySelector('#cards'), {subtree: true, childList: true, characterData: true, attributes: true});
+  document.addEventListener('input', event => {
+    if (event.target.type === 'range') moved = {at: performance.now(), slider: event.target};
+  }, true);
+  const settled = () => {
+    const setting = document.querySelector('.cards').dataset.setting;
+    const value = moved && `${moved.slider.value} %`;
+    if (moved && (setting.includes(value) || !setting.includes('%') && ['0 %', '100 %'].includes(value))) {
+      window.waits.push(performance.now() - moved.at); moved = null;
+    }
+  };
+  new MutationObserver(settled).observe(document.querySelector('#cards'), {subtree: true, childList: true, attributes: true});
 }"""
+DONE = """words => new Promise(resolve => {
+  const line = document.querySelector('#status'), started = performance.now();
+  const look = () => {
+    if (line.querySelector('[data-state=done]') && line.innerText.includes(words)) {
+      observer.disconnect(); resolve(performance.now() - started);
+    }
+  };
+  const observer = new MutationObserver(look);
+  observer.observe(line, {subtree: true, childList: true, attributes: true, characterData: true});
+  look();
+})"""
 
 
 def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -34,10 +54,11 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         page.goto(address)
+        page.wait_for_selector(".status", timeout=60_000)
         _done(page)
         page.evaluate(WATCH)
         releases, drags = [], []
-        for name, share in (("sparsity", 0.3), ("sparsity", 0.6), ("sparsity", 0.0), ("keep", 0.7), ("keep", 1.0)):
+        for name, share in (("sparsity", 1 / 3), ("sparsity", 2 / 3), ("sparsity", 0.0), ("keep", 0.5), ("keep", 1.0)):
             _drag(page, name, share)
             releases.append(_until_done(page))
             drags += page.evaluate("window.waits.splice(0)")
@@ -89,11 +110,12 @@ def _drag(page: Page, name: str, share: float) -> None:
 
 
 def _until_done(page: Page) -> float:
+    """Seconds until the status line says that the setting on the cards is done."""
     started = time.perf_counter()
-    page.wait_for_timeout(60)  # the preview marks the status as busy first
-    _done(page)
+    page.wait_for_timeout(100)  # until the cards name the new setting
+    page.evaluate(DONE, page.locator(".cards").get_attribute("data-setting"))
     return time.perf_counter() - started
 
 
 def _done(page: Page) -> None:
-    page.wait_for_selector(".status[data-state=done]", timeout=120_000)
+    page.evaluate(DONE, "")

@@ -266,16 +266,14 @@ class Workbench:
             if enough:
                 return
 
-    def time(
-        self, recipe: Recipe, rounds: int = 5, decode_steps: int = 8, prompt_tokens: int = speed.PROMPT_TOKENS
-    ) -> Iterator[tuple[Speed, Speed]]:
+    def time(self, recipe: Recipe, rounds: int = 5, decode_steps: int = 8) -> Iterator[tuple[Speed, Speed]]:
         """(original, compressed) timed in turns; refined round by round."""
         variant = self.variant(recipe)
         watches = (
             speed.Stopwatch(self.loaded.model, "dense"),
             speed.Stopwatch(variant.model, variant.kernel),
         )
-        steps = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps, prompt_tokens=prompt_tokens)
+        steps = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
         while True:
             with self._lock:
                 done = next(steps, None)

@@ -60,17 +60,15 @@ class Stopwatch:
         )
 
 
-def time_in_turns(
-    watches: Sequence[Stopwatch], *, rounds: int = 5, decode_steps: int = 8, prompt_tokens: int = PROMPT_TOKENS
-) -> Iterator[int]:
+def time_in_turns(watches: Sequence[Stopwatch], *, rounds: int = 5, decode_steps: int = 8) -> Iterator[int]:
     """Fill the stopwatches round by round, in alternating order; yields the rounds done so that a caller can stop."""
     config: Any = watches[0].model.config
     device = next(watches[0].model.parameters()).device
     noise = torch.Generator().manual_seed(0)
-    tokens = max(1, min(prompt_tokens, context_length(watches[0].model) - max(decode_steps, 2)))
+    tokens = max(1, min(PROMPT_TOKENS, context_length(watches[0].model) - max(decode_steps, 2)))
     prompt = torch.randint(0, config.vocab_size, (1, tokens), generator=noise).to(device)
     for watch in watches:
-        watch.lap(prompt[:, :8], 2, keep=False)
+        watch.lap(prompt[:, :1], 1, keep=False)
     for done in range(rounds):
         for watch in watches if done % 2 == 0 else reversed(watches):
             watch.lap(prompt, decode_steps)

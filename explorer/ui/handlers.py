@@ -20,9 +20,9 @@ from explorer.ui.views import say
 from explorer.workbench import Prompt, Workbench
 
 FIRST_TOKENS, LIVE_TOKENS = 200, 1000
-TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS = 3, 4, 64
+TIMING_ROUNDS, DECODE_STEPS = 3, 3
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
-UPDATE_SECONDS = 0.08
+UPDATE_SECONDS = 0.1
 SESSIONS_KEPT = 256
 
 
@@ -181,7 +181,7 @@ class Desk:
             texts, count, panes = written
             yield panes._replace(status=views.status(say("writing", tokens=count), "busy"))
         if known.speed is None:
-            rounds = self.bench.time(recipe, TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS)
+            rounds = self.bench.time(recipe, TIMING_ROUNDS, DECODE_STEPS)
             for done, (original, compressed) in enumerate(rounds, 1):
                 yield _busy(say("timing", done=done, rounds=TIMING_ROUNDS))
                 known = self.bench.record(variant, speed=compressed)
@@ -208,7 +208,7 @@ class Desk:
 
     def _write(self, ask: Ask, current: Callable[[], bool]) -> Iterator[tuple[tuple[str, str], int, View]]:
         """Both texts, a token each in turn; the page is told at most every `UPDATE_SECONDS`."""
-        sides: tuple[Recipe | None, Recipe] = (None, ask.recipe)
+        sides = [None] if ask.recipe == Recipe() else [None, ask.recipe]  # the original is not asked twice
         writers = [self.bench.write(side, ask.prompt, lambda: not current()) for side in sides]
         last = [Piece(text="", token=0, tokens=0, ms=0.0), Piece(text="", token=0, tokens=0, ms=0.0)]
         shown, ended = 0.0, [False, False]
@@ -217,6 +217,8 @@ class Desk:
                 piece = next(writer, None)
                 ended[i] = piece is None
                 last[i] = piece or last[i]
+            if len(writers) == 1:
+                last[1], ended[1] = last[0], ended[0]
             if time.perf_counter() - shown > UPDATE_SECONDS or all(ended):
                 shown = time.perf_counter()
                 texts = (last[0].text, last[1].text)
