@@ -32,7 +32,8 @@ WATCH = """() => { window.waits = []; let moved = null;
       window.waits.push(performance.now() - moved.at); moved = null;
     }
   };
-  new MutationObserver(settled).observe(document.querySelector('#cards'), {subtree: true, childList: true, attributes: true});
+  const observer = new MutationObserver(settled);
+  observer.observe(document.querySelector('#cards'), {subtree: true, childList: true, attributes: true});
 }"""
 DONE = """words => new Promise(resolve => {
   const line = document.querySelector('#status'), started = performance.now();

@@ -1,7 +1,7 @@
 """One base model, its facts, the variants made from it, and what was measured. Knows no page and no current setting:
 every call carries its own recipe, so that tabs, visitors and reloads cannot disturb each other.
 
-Steps on the model take a lock one at a time; no lock is held across a yield.
+Steps on the model run one at a time on a thread of their own; nothing is held across a yield.
 """
 
 import gc
@@ -9,10 +9,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from explorer.model.preflight import ModelRejected, free_bytes
 from explorer.recipe import Recipe
 from explorer.records import STOPPED, Cost, Footprint, Measurement, Piece, Quality, Speed
 
+R = TypeVar("R")
 VARIANTS_KEPT = 3
 REFERENCE_TOKENS_KEPT = 1200  # of the original's predictions, 100 kB each for 49,152 words
 COST_CONTEXT = 128
@@ -65,7 +67,8 @@ class Workbench:
         self.ready = threading.Event()
         self.prepared = 0.0
         self.seconds: dict[str, float] = {"load": 0.0, "prepare": 0.0}
-        self._lock = threading.Lock()
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._owner = self._engine.submit(threading.current_thread).result()
         self._visitors = 0
         self._variants: OrderedDict[Recipe, Variant] = OrderedDict()
         self._measured: dict[Recipe, Measurement] = {}
@@ -122,17 +125,15 @@ class Workbench:
             return
         steps = self.facts.prepare(self.loaded.model)
         while True:
-            with self._lock, torch.inference_mode(False):
-                done = next(steps, None)
+            done = self._step(lambda: next(steps, None))
             if done is None:
                 break
             self.prepared = min(done, 0.999)
             yield done
-        with self._lock:
-            if self.prepared < 1.0:
-                self.facts.save(self._facts_file)
-                self.prepared = 1.0
-                self.seconds["prepare"] = time.perf_counter() - started
+        if self.prepared < 1.0:
+            self._step(lambda: self.facts.save(self._facts_file))
+            self.prepared = 1.0
+            self.seconds["prepare"] = time.perf_counter() - started
 
     def prepare_in_background(self) -> threading.Thread:
         """`prepare` on a thread that gives way to visitors."""
@@ -181,38 +182,40 @@ class Workbench:
 
     def variant(self, recipe: Recipe) -> Variant:
         """The model of a recipe, made from the original; equal recipes are one variant."""
-        with self._lock:
-            if recipe in self._variants:
-                self._variants.move_to_end(recipe)
-                return self._variants[recipe]
-            started = time.perf_counter()
-            with torch.no_grad():
-                model = compress(self.loaded.model, recipe, self.facts)
-                predicted = self.predictor.predict(recipe)
-                stored, kept = size.stored_bytes(model), size.kept_parameters(model)
-                settle(model, self.siblings)
-            footprint = size.footprint(
-                stored,
-                kept,
-                self.predictor.original,
-                int(predicted.predicted_bytes.value),
-                "measured",
-                predicted.parts,
-                size.resident_bytes(model),
-                notes_of(model),
-            )
-            kernel = " + ".join(kernels_of(model))
-            variant = Variant(
-                recipe=recipe,
-                model=model,
-                size=footprint,
-                kernel=kernel,
-                seconds=time.perf_counter() - started,
-            )
-            self._variants[recipe] = variant
-            while len(self._variants) > VARIANTS_KEPT:
-                self._variants.popitem(last=False)
-            return variant
+        return self._step(lambda: self._variant(recipe))
+
+    def _variant(self, recipe: Recipe) -> Variant:
+        if recipe in self._variants:
+            self._variants.move_to_end(recipe)
+            return self._variants[recipe]
+        started = time.perf_counter()
+        with torch.no_grad():
+            model = compress(self.loaded.model, recipe, self.facts)
+            predicted = self.predictor.predict(recipe)
+            stored, kept = size.stored_bytes(model), size.kept_parameters(model)
+            settle(model, self.siblings)
+        footprint = size.footprint(
+            stored,
+            kept,
+            self.predictor.original,
+            int(predicted.predicted_bytes.value),
+            "measured",
+            predicted.parts,
+            size.resident_bytes(model),
+            notes_of(model),
+        )
+        kernel = " + ".join(kernels_of(model))
+        variant = Variant(
+            recipe=recipe,
+            model=model,
+            size=footprint,
+            kernel=kernel,
+            seconds=time.perf_counter() - started,
+        )
+        self._variants[recipe] = variant
+        while len(self._variants) > VARIANTS_KEPT:
+            self._variants.popitem(last=False)
+        return variant
 
     def write(
         self, recipe: Recipe | None, prompt: Prompt, stopped: Callable[[], bool] = lambda: False
@@ -235,8 +238,7 @@ class Workbench:
         )
         written: list[Piece] = []
         while True:
-            with self._lock:
-                piece = next(pieces, None)
+            piece = self._step(lambda: next(pieces, None))
             if piece is None:
                 break
             written.append(piece)
@@ -253,15 +255,7 @@ class Workbench:
         """
         variant = self.variant(recipe)
         while True:
-            with self._lock:
-                scores = self._scores.setdefault(recipe, [])
-                enough = sum(s.tokens + s.broken for s in scores) >= tokens or len(scores) == len(self.passages)
-                if not enough or not scores:
-                    passage = self.passages[len(scores)]
-                    original = self._reference(len(scores), passage)
-                    compressed = quality.logits_of(variant.model, passage)
-                    scores.append(quality.score(passage, original, compressed))
-                found = quality.summarize(scores)
+            found, enough = self._step(lambda: self._judge(variant, tokens))
             yield found
             if enough:
                 return
@@ -275,9 +269,7 @@ class Workbench:
         )
         steps = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
         while True:
-            with self._lock:
-                done = next(steps, None)
-            if done is None:
+            if self._step(lambda: next(steps, None)) is None:
                 return
             yield watches[0].speed(), watches[1].speed()
 
@@ -318,10 +310,29 @@ class Workbench:
 
     def export(self, recipe: Recipe, folder: Path) -> int:
         """Write a recipe's model to a new folder; the bytes of its tensors."""
-        with self._lock, torch.no_grad():
-            model = compress(self.loaded.model, recipe, self.facts)
+        model = self._step(lambda: compress(self.loaded.model, recipe, self.facts))
         known = self.measured(recipe) or self.record(self.variant(recipe))
         return export.write(model, recipe, self.loaded.tokenizer, self.name, known.to_dict(), folder)
+
+    def _judge(self, variant: Variant, tokens: int) -> tuple[Quality, bool]:
+        """One passage more, unless there are enough already: (quality so far, whether that is enough)."""
+        scores = self._scores.setdefault(variant.recipe, [])
+
+        def enough() -> bool:
+            return sum(s.tokens + s.broken for s in scores) >= tokens or len(scores) == len(self.passages)
+
+        if not scores or not enough():
+            passage = self.passages[len(scores)]
+            original = self._reference(len(scores), passage)
+            scores.append(quality.score(passage, original, quality.logits_of(variant.model, passage)))
+        return quality.summarize(scores), enough()
+
+    def _step(self, work: Callable[[], R]) -> R:
+        """One step on the model, on the one thread that owns torch: a second thread would bring a second team of
+        workers, and both would fight for the cores."""
+        if threading.current_thread() is self._owner:
+            return work()
+        return self._engine.submit(work).result()
 
     def _reference(self, number: int, passage: quality.Passage) -> Tensor:
         if number in self._references:

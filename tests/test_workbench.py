@@ -101,13 +101,12 @@ def test_measuring_beside_writing_disturbs_neither(workbench: Workbench) -> None
         assert text.result() == alone and quality.result() == judged
 
 
-def test_no_lock_is_held_while_a_visitor_reads(workbench: Workbench) -> None:
+def test_nothing_is_held_while_a_visitor_reads(workbench: Workbench) -> None:
     text, quality = workbench.write(RECIPES[0], PROMPT), workbench.judge(RECIPES[0], 10**9)
     half: list[Any] = [text, quality, workbench.time(RECIPES[0], 2, 1), workbench.prepare()]
     for generator in half:
         next(generator)
-        assert not workbench._lock.locked()
-    assert len(ids_of(workbench, RECIPES[1])) == 12
+        assert len(ids_of(workbench, RECIPES[1])) == 12
 
 
 def test_judging_the_original_finds_no_difference(workbench: Workbench) -> None:

@@ -20,7 +20,7 @@ from explorer.ui.views import say
 from explorer.workbench import Prompt, Workbench
 
 FIRST_TOKENS, LIVE_TOKENS = 200, 1000
-TIMING_ROUNDS, DECODE_STEPS = 3, 3
+TIMING_ROUNDS, DECODE_STEPS = 2, 4
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
 SESSIONS_KEPT = 256

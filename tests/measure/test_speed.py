@@ -42,7 +42,9 @@ def test_both_models_read_the_same_prompt(
     watches: tuple[Stopwatch, Stopwatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts: list[Any] = []
-    monkeypatch.setattr(Stopwatch, "lap", lambda self, prompt, steps, keep=True: prompts.append(prompt))
+    monkeypatch.setattr(
+        Stopwatch, "lap", lambda self, prompt, steps, keep=True: prompts.append(prompt) if keep else None
+    )
     list(time_in_turns(watches, rounds=1))
     assert all(torch.equal(prompt, prompts[0]) for prompt in prompts)
     assert prompts[0].shape == (1, speed.PROMPT_TOKENS)

@@ -74,10 +74,11 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     tab.add_init_script(f"({SHIFTS})()")
     tab.set_default_timeout(30_000)
     yield tab
+    wide = (tab.viewport_size or {"width": 0})["width"] > 800
     shift = tab.evaluate("window.shift")
     tab.close()
     assert problems == []
-    assert shift < 0.05
+    assert shift < (0.05 if wide else 0.15)
 
 
 def opened(page: Page, address: str, query: str = "") -> Page:
@@ -173,8 +174,9 @@ def test_stop_stops(page: Page, address: str) -> None:
 def test_hostile_prompts_stay_text(page: Page, address: str, text: str) -> None:
     opened(page, address)
     page.locator("#prompt textarea").fill(text)
+    before = page.locator(".pane.original .text").inner_text()
     page.get_by_role("button", name="Write").click()
-    expect(page.locator(".status[data-state=busy]")).to_be_visible()
+    expect(page.locator(".pane.original .text")).not_to_have_text(before)
     done(page)
     assert page.title() != "x" and page.locator(".pane img").count() == 0
 
