@@ -193,18 +193,19 @@ class Desk:
         same = views.same_words(*texts)
         differ = say("done_same") if same is None else say("done_differ", same=same)
         seconds = f"{time.perf_counter() - began:.1f}"
-        yield panes._replace(
+        finished = panes._replace(
             cards=self._cards(recipe),
             plot=self._plot(recipe),
             query=recipe.to_query(),
             status=views.status(say("done", seconds=seconds, words=recipe.words(), differ=differ), "done"),
         )
+        yield finished
         # everything belongs to this setting now; more text only narrows the interval
         if known.quality and known.quality.tokens < LIVE_TOKENS:
             for quality in self.bench.judge(recipe, LIVE_TOKENS):
                 self.bench.record(variant, quality=quality)
                 yield View(cards=self._cards(recipe))
-            yield View(plot=self._plot(recipe))
+            yield finished._replace(cards=self._cards(recipe), plot=self._plot(recipe))
 
     def _write(self, ask: Ask, current: Callable[[], bool]) -> Iterator[tuple[tuple[str, str], int, View]]:
         """Both texts, a token each in turn; the page is told at most every `UPDATE_SECONDS`."""
