@@ -35,10 +35,10 @@ WATCH = """() => { window.waits = []; let moved = null;
   const observer = new MutationObserver(settled);
   observer.observe(document.querySelector('#cards'), {subtree: true, childList: true, attributes: true});
 }"""
-DONE = """words => new Promise(resolve => {
+DONE = """() => new Promise(resolve => {
   const line = document.querySelector('#status'), started = performance.now();
   const look = () => {
-    if (line.querySelector('[data-state=done]') && line.innerText.includes(words)) {
+    if (line.querySelector('[data-state=done]') && line.innerText.includes(document.querySelector('.cards').dataset.setting ?? '')) {
       observer.disconnect(); resolve(performance.now() - started);
     }
   };
@@ -114,9 +114,9 @@ def _until_done(page: Page) -> float:
     """Seconds until the status line says that the setting on the cards is done."""
     started = time.perf_counter()
     page.wait_for_timeout(100)  # until the cards name the new setting
-    page.evaluate(DONE, page.locator(".cards").get_attribute("data-setting"))
+    page.evaluate(DONE)
     return time.perf_counter() - started
 
 
 def _done(page: Page) -> None:
-    page.evaluate(DONE, "")
+    page.evaluate(DONE)
