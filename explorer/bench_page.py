@@ -38,7 +38,8 @@ WATCH = """() => { window.waits = []; let moved = null;
 DONE = """() => new Promise(resolve => {
   const line = document.querySelector('#status'), started = performance.now();
   const look = () => {
-    if (line.querySelector('[data-state=done]') && line.innerText.includes(document.querySelector('.cards').dataset.setting ?? '')) {
+    const setting = document.querySelector('.cards').dataset.setting ?? '';
+    if (line.querySelector('[data-state=done]') && line.innerText.includes(setting)) {
       observer.disconnect(); resolve(performance.now() - started);
     }
   };
