@@ -74,11 +74,11 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     tab.add_init_script(f"({SHIFTS})()")
     tab.set_default_timeout(30_000)
     yield tab
-    wide = (tab.viewport_size or {"width": 0})["width"] > 800
+    wide = (tab.viewport_size or {"width": 0})["width"] > 1200
     shift = tab.evaluate("window.shift")
     tab.close()
     assert problems == []
-    assert shift < (0.05 if wide else 0.15)
+    assert shift < (0.05 if wide else 0.3)
 
 
 def opened(page: Page, address: str, query: str = "") -> Page:
