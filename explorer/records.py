@@ -56,6 +56,7 @@ class Speed:
     ms_per_token: Reading
     tokens_per_second: Reading
     kernel: str
+    loop: str  # whose code went from token to token: "own step" or "transformers"
     prompt_tokens: int
     threads: int
 
@@ -113,6 +114,7 @@ class Measurement:
                 "ms_per_token": speed.ms_per_token.to_dict(),
                 "tokens_per_second": speed.tokens_per_second.to_dict(),
                 "kernel": speed.kernel,
+                "loop": speed.loop,
                 "prompt_tokens": speed.prompt_tokens,
                 "threads": speed.threads,
             },

@@ -112,8 +112,8 @@ def test_only_the_charts_know_plotly() -> None:
     assert users("plotly") <= {"explorer/ui/charts"}
 
 
-def test_only_three_files_know_transformers() -> None:
-    assert users("transformers") <= {"explorer/model/hub", "explorer/model/generate", "explorer/measure/speed"}
+def test_only_two_files_know_transformers() -> None:
+    assert users("transformers") <= {"explorer/model/hub", "explorer/model/decode"}
     assert users("huggingface_hub") == {"explorer/model/hub"}
 
 

@@ -59,6 +59,7 @@ def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
         ms_per_token=reading(2),
         tokens_per_second=reading(500),
         kernel="k",
+        loop="own step",
         prompt_tokens=8,
         threads=2,
     )

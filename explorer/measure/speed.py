@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
-from explorer.model.generate import context_length, forward_last
+from explorer.model.decode import Continuation, step_of
+from explorer.model.generate import context_length
 from explorer.records import Reading, Speed
 
 PROMPT_TOKENS = 128
@@ -27,12 +27,13 @@ class Stopwatch:
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
     prompt_tokens: int = PROMPT_TOKENS
+    own_step: bool = True  # False: transformers' forward for every token
 
     def lap(self, prompt: Tensor, decode_steps: int, keep: bool = True) -> None:
         """One prefill and `decode_steps` decode steps after it."""
-        cache = DynamicCache(config=self.model.config)
-        prefill = _timed(lambda: forward_last(self.model, prompt, cache))
-        decode = [_timed(lambda: forward_last(self.model, prompt[:, :1], cache)) for _ in range(decode_steps)]
+        text = Continuation(self.model, self.own_step)
+        prefill = _timed(lambda: text.feed(prompt))
+        decode = [_timed(lambda: text.feed(prompt[:, :1])) for _ in range(decode_steps)]
         if keep:
             self.prompt_tokens = prompt.shape[1]
             self.prefill.append(prefill)
@@ -55,6 +56,7 @@ class Stopwatch:
             ms_per_token=token,
             tokens_per_second=rate,
             kernel=self.kernel,
+            loop="own step" if self.own_step and step_of(self.model) else "transformers",
             prompt_tokens=self.prompt_tokens,
             threads=torch.get_num_threads(),
         )

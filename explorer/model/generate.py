@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
 
+from explorer.model.decode import Continuation
 from explorer.records import STOPPED, Piece
 
 MAX_PROMPT_CHARACTERS = 20_000
@@ -56,13 +56,6 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Ten
     return torch.tensor([ids])
 
 
-@torch.inference_mode()
-def forward_last(model: nn.Module, ids: Tensor, cache: DynamicCache) -> Tensor:
-    """One pass over ids (1, tokens) that extends the cache; logits of the last position, (vocabulary,) float32."""
-    logits: Tensor = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-    return logits[0, -1].float()
-
-
 def stream(
     model: nn.Module,
     tokenizer: Any,
@@ -81,11 +74,11 @@ def stream(
     new_tokens = min(new_tokens, context_length(model) - ids.shape[1])
     device = next(model.parameters()).device
     ends = _end_tokens(model, tokenizer)
-    cache = DynamicCache(config=model.config)
+    text_so_far = Continuation(model)
     step_ids, written, text = ids.to(device), list[int](), ""
     for step in range(new_tokens):
         started = time.perf_counter()
-        logits = forward_last(model, step_ids, cache)
+        logits = text_so_far.feed(step_ids)
         if not torch.isfinite(logits).all():
             yield Piece(
                 text=text,

@@ -1,0 +1,184 @@
+"""One token more: a sequence that a model continues, with its cache. transformers' forward reads the prompt, and is the
+reference and the fallback; a model of the Llama family goes on in a short step of our own, whose every product is the
+same kernel on the same weights. The step is taken only where it was compared with transformers' on this very model.
+"""
+
+from collections.abc import Callable, Sequence
+from inspect import signature
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache
+
+from explorer.layers.kernels import Share
+from explorer.layers.linear import CompressedLinear
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+STATIC_ROPE = ("default", "llama3", "linear")  # tables that do not depend on how long the text became
+TOLERANCE = {torch.bfloat16: 0.02, torch.float16: 0.02}  # nats of KL between both ways; float32: 1e-4
+
+Product = Callable[[Tensor], Tensor]
+_words: dict[type, str] = {}
+_steps: "WeakKeyDictionary[nn.Module, Step | None]" = WeakKeyDictionary()
+
+
+class Continuation:
+    """The tokens so far of one text; `feed` adds some and gives the logits of the last one, (vocabulary,) float32."""
+
+    def __init__(self, model: nn.Module, own_step: bool = True) -> None:
+        self.model, self.own_step = model, own_step
+        self.cache = DynamicCache(config=model.config)
+        self.length = 0
+        self._kept: list[Tensor] = []  # keys and values of each block, (1, groups, room, head)
+
+    @torch.inference_mode()
+    def feed(self, ids: Tensor) -> Tensor:
+        """ids (1, tokens); one token after the first ones runs in the own step where the model has one."""
+        step = step_of(self.model) if self.own_step and self.length and ids.shape[1] == 1 else None
+        logits = reference(self.model, ids, self.cache) if step is None else self._own(step, ids)
+        self.length += ids.shape[1]
+        return logits
+
+    def _own(self, step: "Step", ids: Tensor) -> Tensor:
+        if not self._kept:
+            self._kept = [t for layer in self.cache.layers for t in (layer.keys, layer.values)]
+        if self.length >= self._kept[0].shape[2]:
+            self._kept = [F.pad(t, (0, 0, 0, max(64, self.length))) for t in self._kept]
+        return step(ids, self.length, self._kept)
+
+
+class Step:
+    """The decode step of one Llama-shaped model: residual in float32, products in the model's dtype."""
+
+    def __init__(self, model: nn.Module) -> None:
+        config: Any = model.config
+        body: Any = model.model
+        first = body.layers[0].self_attn
+        self.model, self.body, self.config = model, body, config
+        self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self.size, self.scaling = first.head_dim, first.scaling
+        self.dtype = next(model.parameters()).dtype
+        self.cos = self.sin = torch.empty(0)
+        self.blocks = [
+            (
+                _norm(block.input_layernorm),
+                _together([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]),
+                _norm(block.self_attn.q_norm) if hasattr(block.self_attn, "q_norm") else None,
+                _norm(block.self_attn.k_norm) if hasattr(block.self_attn, "k_norm") else None,
+                block.self_attn.o_proj,
+                _norm(block.post_attention_layernorm),
+                _together([block.mlp.gate_proj, block.mlp.up_proj]),
+                block.mlp.act_fn,
+                block.mlp.down_proj,
+            )
+            for block in body.layers
+        ]
+        self.norm = _norm(body.norm)
+        self.head: Any = model.lm_head
+
+    def __call__(self, ids: Tensor, place: int, kept: list[Tensor]) -> Tensor:
+        """ids (1, 1) at position `place`; writes its keys and values into `kept`; logits (vocabulary,) float32."""
+        if place >= len(self.cos):
+            self._turn_to(2 * place + 64, ids.device)
+        heads, groups, size, dtype = self.heads, self.groups, self.size, self.dtype
+        cos, sin = self.cos[place], self.sin[place]  # (head,)
+        both, end = heads + groups, place + 1
+        x = self.body.embed_tokens(ids)[0].float()
+        for i, (before, qkv, q_norm, k_norm, out, after, gate_up, act, down) in enumerate(self.blocks):
+            mixed = qkv(before(x).to(dtype)).view(-1, size)  # (heads + 2 groups, head)
+            turned = mixed[:both]
+            if q_norm and k_norm:
+                turned = torch.cat([q_norm(turned[:heads].float()), k_norm(turned[heads:].float())]).to(dtype)
+            turned = torch.addcmul(turned * cos, turned.roll(size // 2, 1), sin)
+            keys, values = kept[2 * i], kept[2 * i + 1]
+            keys[0, :, place] = turned[heads:]
+            values[0, :, place] = mixed[both:]
+            query = turned[:heads].view(1, groups, heads // groups, size)  # a group's heads stand as its positions
+            seen = F.scaled_dot_product_attention(query, keys[:, :, :end], values[:, :, :end], scale=self.scaling)
+            x = x + out(seen.reshape(1, -1))
+            gate, up = gate_up(after(x).to(dtype)).chunk(2, dim=1)
+            x = x + down(act(gate) * up)
+        logits: Tensor = self.head(self.norm(x).to(dtype))
+        return logits[0].float()
+
+    def _turn_to(self, length: int, device: torch.device) -> None:
+        """Rotary tables for `length` positions, the sign of the half that is turned folded into the sine."""
+        positions = torch.arange(length, device=device)[None]
+        cos, sin = self.body.rotary_emb(torch.empty(1, dtype=self.dtype, device=device), positions)
+        self.cos, self.sin = cos[0], sin[0].clone()
+        self.sin[:, : self.size // 2] *= -1
+
+
+def reference(model: nn.Module, ids: Tensor, cache: DynamicCache) -> Tensor:
+    """transformers' forward over ids (1, tokens), extending the cache; logits of the last, (vocabulary,) float32."""
+    logits: Tensor = model(input_ids=ids, **{_cache_word(model): cache}, use_cache=True, logits_to_keep=1).logits
+    return logits[0, -1].float()
+
+
+def step_of(model: nn.Module) -> Step | None:
+    """The own step of a model, or None where its family has none or the comparison failed; found once a model."""
+    if model not in _steps:
+        _steps[model] = None
+        if _recognised(model):
+            step = Step(model)
+            _steps[model] = step if _agrees(model, step) else None
+    return _steps[model]
+
+
+def _recognised(model: nn.Module) -> bool:
+    config: Any = model.config
+    rope = getattr(config, "rope_parameters", None) or {}
+    sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    return config.model_type in FAMILIES and rope.get("rope_type", "default") in STATIC_ROPE and not sliding
+
+
+@torch.inference_mode()
+def _agrees(model: nn.Module, step: Step) -> bool:
+    """Both ways over the same few tokens give the same predictions, up to the rounding of the dtype."""
+    words: int = model.config.vocab_size  # type: ignore[union-attr, operator, assignment]
+    ids = torch.tensor([[(7919 * i + 11) % words for i in range(10)]], device=next(model.parameters()).device)
+    theirs, ours = Continuation(model, own_step=False), Continuation(model, own_step=False)
+    theirs.feed(ids[:, :6]), ours.feed(ids[:, :6])
+    apart = 0.0
+    for place in range(6, 10):
+        token = ids[:, place : place + 1]
+        p, q = theirs.feed(token).log_softmax(-1), ours._own(step, token).log_softmax(-1)
+        ours.length += 1
+        apart += float((p.exp() * (p - q)).sum()) / 4
+    return apart < TOLERANCE.get(step.dtype, 1e-4)
+
+
+def _together(layers: Sequence[nn.Module]) -> Product:
+    """One product for layers with one input, (1, in) → (1, all outputs): the shared kernel where they have one."""
+    shares = [m._steps[0] for m in layers if isinstance(m, CompressedLinear) and len(m._steps) == 1]
+    found = [s.shared for s in shares if isinstance(s, Share)]
+    if len(found) == len(layers) and all(s is found[0] for s in found):
+        biases = [m.bias for m in layers]
+        if all(b is None for b in biases):
+            return found[0].kernel
+    return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
+
+
+def _norm(module: Any) -> Product:
+    """RMSNorm of float32 rows. One row on a CPU: a dot product and a scaling, half the time of the general operator."""
+    weight, eps = module.weight.float(), module.variance_epsilon
+    width = weight.shape[0]
+
+    def norm(x: Tensor) -> Tensor:
+        if x.shape[0] > 1 or x.is_cuda:
+            return F.rms_norm(x, (width,), weight, eps)  # type: ignore[no-any-return]
+        row = x.view(-1)
+        scale: float = (row.dot(row).item() / width + eps) ** -0.5
+        return (x * scale).mul_(weight)
+
+    return norm
+
+
+def _cache_word(model: nn.Module) -> str:
+    """What this model's forward calls its cache: transformers 5.24 renames `past_key_values` to `cache`."""
+    if type(model) not in _words:
+        _words[type(model)] = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+    return _words[type(model)]
