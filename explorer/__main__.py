@@ -1,4 +1,4 @@
-"""The command line: `measure`, `generate`, `export`, `bench`. The only place here that prints."""
+"""The command line: `measure`, `generate`, `export`, `layers`, `bench`. The only place here that prints."""
 
 import argparse
 import json
@@ -13,16 +13,27 @@ from explorer import assets, bench
 from explorer.model import export, hub
 from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.preflight import ModelRejected
-from explorer.recipe import BITS, GROUPS, KEEP, SPARSITY, Recipe
-from explorer.records import Measurement
+from explorer.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
+from explorer.records import LayerReading, Measurement
 from explorer.workbench import Prompt, Workbench
+
+RANGE_HELP = {
+    "sparsity": "share of zeros",
+    "keep": "share of parameters kept in two thin factors",
+    "depth": "share of blocks taken out",
+    "width": "share of the MLP's channels taken out",
+    "heads": "share of the attention's groups of heads taken out",
+    "residual_rank": "rank of two factors that mend what was lost",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 with one plain sentence on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        run = {"measure": _measure, "generate": _generate, "export": _export, "bench": _bench}[options.command]
+        run = {"measure": _measure, "generate": _generate, "export": _export, "layers": _layers, "bench": _bench}[
+            options.command
+        ]
         run(options)
     except (ModelRejected, ValueError, OSError) as problem:
         print(f"explorer: {problem}", file=sys.stderr)
@@ -39,15 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     model = argparse.ArgumentParser(add_help=False)
     model.add_argument("--model", default=hub.DEFAULT, help="Hub name, local folder or .gguf file")
     model.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    recipe = argparse.ArgumentParser(add_help=False)
-    share = f"{SPARSITY.low:g} to {SPARSITY.high:g}"
-    recipe.add_argument("--sparsity", type=float, nargs="+", default=[0.0], help=f"share of zeros, {share}")
-    recipe.add_argument("--bits", type=int, nargs="+", default=[16], help=f"one of {BITS}")
-    recipe.add_argument(
-        "--keep", type=float, nargs="+", default=[1.0], help=f"kept in factors, {KEEP.low:g} to {KEEP.high:g}"
-    )
-    recipe.add_argument("--head-bits", type=int, nargs="+", default=[16], help="bits of embedding and head")
-    recipe.add_argument("--group", nargs="+", default=["auto"], help=f"weights a scale, one of {GROUPS}")
+    recipe = _recipe_options()
 
     measure = commands.add_parser("measure", parents=[model, recipe], help="one record a recipe (every combination)")
     measure.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -68,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     exporting = commands.add_parser("export", parents=[model, recipe], help="write a folder with packed tensors")
     exporting.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
 
+    by_layer = commands.add_parser("layers", parents=[model, recipe], help="each compressed matrix by itself")
+    by_layer.add_argument("--json", action="store_true", help="one JSON object a matrix")
+
     measuring = commands.add_parser("bench", parents=[model], help="how fast this program is here, as JSON")
+    measuring.add_argument("--text", type=Path, help="text for the distances; the project's own by default")
+    measuring.add_argument("--peers", type=Path, metavar="GGUF", help="a GGUF of the same weights, for llama.cpp")
     measuring.add_argument("--out", type=Path, help="also write the JSON to this file")
     return parser
 
@@ -82,9 +90,37 @@ def device(name: str) -> str:
     return name
 
 
+def _recipe_options() -> argparse.ArgumentParser:
+    """Every field of a recipe as an option; several values of one make several recipes."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--level", default="live", choices=("live", "best"), help="best: sparsegpt and gptq by default")
+    plain = Recipe()
+    for name, range_ in RANGES.items():
+        what = f"{RANGE_HELP[name]}, {range_.low:g} to {range_.high:g}"
+        parser.add_argument(_option(name), type=float, nargs="+", default=[getattr(plain, name)], help=what)
+    for name in ("bits", "head_bits"):
+        what = "of the embedding and the head" if name == "head_bits" else f"of a weight, one of {BITS}"
+        parser.add_argument(_option(name), type=int, nargs="+", default=[16], help=f"bits {what}")
+    for name, choices in CHOICES.items():
+        what = " | ".join(choices)
+        parser.add_argument(_option(name), nargs="+", help=f"{what} (default: {getattr(plain, name)})")
+    parser.add_argument("--double", action="store_true", help="scales of nf4 and fp4 in 8 bits")
+    parser.add_argument("--layer", action="append", default=[], help="an exception: NAME=bits:4,sparsity:0.5")
+    parser.add_argument("--protect", action="append", default=[], help=f"left as it is: {', '.join(KINDS)} or a name")
+    return parser
+
+
+def _option(name: str) -> str:
+    return f"--{name}".replace("_", "-")
+
+
 def _recipes(options: argparse.Namespace) -> list[Recipe]:
-    choices = product(options.sparsity, options.bits, options.keep, options.head_bits, options.group)
-    return [Recipe(sparsity=s, bits=b, keep=k, head_bits=h, group=g) for s, b, k, h, g in choices]
+    names = [*RANGES, "bits", "head_bits", *CHOICES]
+    defaults = {**{n: getattr(Recipe(), n) for n in CHOICES}, **(BEST if options.level == "best" else {})}
+    values = [getattr(options, name) or [defaults[name]] for name in names]
+    fixed = {"double": options.double, "layers": options.layer, "protect": options.protect}
+    recipes = [Recipe(**dict(zip(names, each, strict=True)), **fixed) for each in product(*values)]
+    return list(dict.fromkeys(recipes))
 
 
 def _open(options: argparse.Namespace, texts: dict[str, list[str]] | None = None) -> Workbench:
@@ -96,11 +132,18 @@ def _tell(message: str) -> None:
 
 
 def _prepare(workbench: Workbench, recipes: Sequence[Recipe]) -> None:
-    """Facts are needed for zeros and factors only."""
-    if any(recipe.sparsity or recipe.keep < 1 for recipe in recipes):
+    """Calibrate where a method asks for it, once for each model; then build, with progress where it takes long."""
+    if not all(recipe.data_free for recipe in recipes):
         for share in workbench.prepare():
-            if round(share * 100) % 20 == 0:
-                print(f"\rPreparing ranks and spectra, once: {share:4.0%}", end="", file=sys.stderr, flush=True)
+            print(f"\rCalibrating and preparing, once: {share:4.0%}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+
+
+def _build(workbench: Workbench, recipe: Recipe) -> None:
+    """Make the recipe's model, with progress where it takes long."""
+    if recipe.slow:
+        for share in workbench.apply(recipe):
+            print(f"\r{recipe.words()}: {share:4.0%}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
 
 
@@ -116,6 +159,7 @@ def _measure(options: argparse.Namespace) -> None:
         raise ValueError("The evaluation text is too short: it needs at least two tokens.")
     _prepare(workbench, recipes)
     for recipe in recipes:
+        _build(workbench, recipe)
         record = workbench.measure(recipe, tokens=options.tokens or 10**9, rounds=options.rounds)
         print(json.dumps(record.to_dict()) if options.json else _table(record), flush=True)
 
@@ -195,8 +239,30 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{options.out}: {written / 1e6:.2f} MB of tensors, read back and equal to what was measured.")
 
 
+def _layers(options: argparse.Namespace) -> None:
+    recipes = _recipes(options)
+    if len(recipes) != 1 or recipes[0] == Recipe():
+        raise ValueError("layers looks at one recipe: give one value for each setting, and at least one setting.")
+    workbench = _open(options)
+    _prepare(workbench, recipes)
+    rows: list[LayerReading] = []
+    for rows in workbench.layers(recipes[0]):
+        print(f"\r{len(rows)} matrices", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    for row in rows:
+        if options.json:
+            print(json.dumps(row.to_dict()))
+            continue
+        shape = f"{row.shape[0]}×{row.shape[1]}" + (f", rank {row.rank}" if row.rank else "")
+        print(
+            f"{row.name:44} {shape:>22} {row.bits:2} bits {row.zeros.value:6.1%} zeros "
+            f"{row.file_bytes.value / 1e3:9.1f} kB  error {row.output_error.value:7.4f}  KL alone {row.kl.value:.5f}"
+        )
+
+
 def _bench(options: argparse.Namespace) -> None:
-    result = json.dumps(bench.run(_open(options), _tell), indent=2)
+    texts = {options.text.stem: [_read_text(options.text)]} if options.text else None
+    result = json.dumps(bench.run(_open(options, texts), _tell, options.peers), indent=2)
     if options.out:
         options.out.write_text(result + "\n", encoding="utf-8")
     print(result)

@@ -26,7 +26,7 @@ WATCH = """() => { window.waits = []; let moved = null;
     if (event.target.type === 'range') moved = {at: performance.now(), slider: event.target};
   }, true);
   const settled = () => {
-    const setting = document.querySelector('.cards').dataset.setting;
+    const setting = document.querySelector('.cards')?.dataset.setting ?? '';
     const value = moved && `${moved.slider.value} %`;
     if (moved && (setting.includes(value) || !setting.includes('%') && ['0 %', '100 %'].includes(value))) {
       window.waits.push(performance.now() - moved.at); moved = null;
@@ -35,11 +35,12 @@ WATCH = """() => { window.waits = []; let moved = null;
   const observer = new MutationObserver(settled);
   observer.observe(document.querySelector('#cards'), {subtree: true, childList: true, attributes: true});
 }"""
-DONE = """() => new Promise(resolve => {
+# everything belongs to a setting once the status line is done with the one that the cards name, and that is a new one
+DONE = """before => new Promise(resolve => {
   const line = document.querySelector('#status'), started = performance.now();
   const look = () => {
-    const setting = document.querySelector('.cards').dataset.setting ?? '';
-    if (line.querySelector('[data-state=done]') && line.innerText.includes(setting)) {
+    const setting = document.querySelector('.cards')?.dataset.setting ?? '';
+    if (setting !== before && line.querySelector('[data-state=done]') && line.innerText.includes(`s: ${setting}.`)) {
       observer.disconnect(); resolve(performance.now() - started);
     }
   };
@@ -57,16 +58,18 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         page.goto(address)
         page.wait_for_selector(".status", timeout=60_000)
-        _done(page)
+        page.evaluate(DONE, "")
         page.evaluate(WATCH)
         releases, drags = [], []
-        for name, share in (("sparsity", 1 / 3), ("sparsity", 2 / 3), ("sparsity", 0.0), ("keep", 0.5), ("keep", 1.0)):
+        for name, share in (("sparsity", 1 / 3), ("sparsity", 2 / 3), ("sparsity", 0.0), ("keep", 0.5), ("keep", 0.75)):
+            before = _setting(page)
             _drag(page, name, share)
-            releases.append(_until_done(page))
+            releases.append(_until_done(page, before))
             drags += page.evaluate("window.waits.splice(0)")
         for bits in ("8", "6", "4", "3"):
+            before = _setting(page)
             page.locator("#bits").get_by_test_id(f"{bits}-radio-label").click()
-            releases.append(_until_done(page))
+            releases.append(_until_done(page, before))
         browser.close()
     return {
         "start_to_page_answers_seconds": answers,
@@ -111,13 +114,12 @@ def _drag(page: Page, name: str, share: float) -> None:
     page.mouse.up()
 
 
-def _until_done(page: Page) -> float:
-    """Seconds until the status line says that the setting on the cards is done."""
+def _until_done(page: Page, before: str) -> float:
+    """Seconds until the status line says that a setting other than `before` is done."""
     started = time.perf_counter()
-    page.wait_for_timeout(100)  # until the cards name the new setting
-    page.evaluate(DONE)
+    page.evaluate(DONE, before)
     return time.perf_counter() - started
 
 
-def _done(page: Page) -> None:
-    page.evaluate(DONE)
+def _setting(page: Page) -> str:
+    return page.locator(".cards").get_attribute("data-setting") or ""

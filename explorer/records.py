@@ -146,6 +146,29 @@ def _finite(value: Any) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerReading:
+    """One compressed matrix: what it is, what it costs, the error of its outputs relative to them, and the KL of the
+    model in which it alone is compressed."""
+
+    name: str
+    kind: str
+    shape: tuple[int, int]
+    rank: int | None
+    bits: int
+    zeros: Reading
+    kept: Reading
+    file_bytes: Reading
+    output_error: Reading
+    kl: Reading
+
+    def to_dict(self) -> dict[str, Any]:
+        readings = {k: v.value for k, v in vars(self).items() if isinstance(v, Reading)}
+        return {"name": self.name, "kind": self.kind, "shape": self.shape, "rank": self.rank, "bits": self.bits} | {
+            name: _finite(value) for name, value in readings.items()
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Piece:
     """One step of a text that is being written: the whole text so far, and how long this step took."""
 

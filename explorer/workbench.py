@@ -15,35 +15,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explorer import assets
-from explorer.layers.targets import siblings, targets, untouched
-from explorer.measure import cost, quality, size, speed
+from explorer.layers.targets import targets, untouched
+from explorer.measure import cost, layers, quality, speed
 from explorer.model import export, hub
-from explorer.model.compress import compress, kernels_of, notes_of, settle
+from explorer.model.calibrate import windows_of
 from explorer.model.facts import Facts, bytes_needed, fingerprint
 from explorer.model.generate import context_length, encode_prompt, stream
+from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected, free_bytes
 from explorer.recipe import Recipe
-from explorer.records import STOPPED, Cost, Footprint, Measurement, Piece, Quality, Speed
+from explorer.records import STOPPED, Cost, Footprint, LayerReading, Measurement, Piece, Quality, Speed
+from explorer.variants import Variant, Variants
 
 R = TypeVar("R")
-VARIANTS_KEPT = 3
 REFERENCE_TOKENS_KEPT = 1200  # of the original's predictions, 100 kB each for 49,152 words
 COST_CONTEXT = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """A compressed model ready to run, and what it costs. Never changed once it is here."""
-
-    recipe: Recipe
-    model: nn.Module
-    size: Footprint
-    kernel: str
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +58,8 @@ class Workbench:
         self.seconds: dict[str, float] = {"load": 0.0, "prepare": 0.0}
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._owner = self._engine.submit(threading.current_thread).result()
-        self._visitors = 0
-        self._variants: OrderedDict[Recipe, Variant] = OrderedDict()
+        self._visitors = self._waiting = 0
+        self._preparing = threading.Lock()
         self._measured: dict[Recipe, Measurement] = {}
         self._scores: dict[Recipe, list[quality.Score]] = {}
         self._references: dict[int, Tensor] = {}
@@ -87,24 +76,7 @@ class Workbench:
             say(message)
 
         try:
-            folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
-            if folder and folder.is_dir() and export.is_export(folder):
-                sentence = (
-                    f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
-                )
-                raise ModelRejected("export", sentence)
-            self.loaded = hub.load(self.name, device=self.device, say=tell)
-            self.targets = targets(self.loaded.model)
-            if not self.targets:
-                raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
-            self.siblings = siblings(self.loaded.model)
-            self.predictor = size.Predictor(self.loaded.model, self.targets)
-            self.passages = quality.passages(
-                self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
-            )
-            self.facts = Facts()
-            self._facts_file = hub.cache_folder() / "facts" / f"{fingerprint(self.loaded.model)}.safetensors"
-            self.prepared = 1.0 if self.facts.load(self._facts_file) else 0.0
+            self.step(lambda: self._open(tell))
         except ModelRejected as rejected:
             self.problem = str(rejected)
             raise
@@ -115,25 +87,63 @@ class Workbench:
         self.ready.set()
         return self
 
+    def _open(self, tell: Callable[[str], None]) -> None:
+        folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
+        if folder and folder.is_dir() and export.is_export(folder):
+            sentence = f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
+            raise ModelRejected("export", sentence)
+        self.loaded = hub.load(self.name, device=self.device, say=tell)
+        if not targets(self.loaded.model):
+            raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
+        self.passages = quality.passages(
+            self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
+        )
+        self.facts = Facts()
+        name = fingerprint(self.loaded.model)
+        self._facts_file = hub.cache_folder() / "facts" / f"{name}.safetensors"
+        self.variants = Variants(self.loaded.model, self.facts, hub.cache_folder() / "variants" / name, self.step)
+        self.prepared = 1.0 if self.facts.load(self._facts_file) else 0.0
+
     def prepare(self) -> Iterator[float]:
-        """Work out the facts in the pauses of everything else, and keep them on disk; yields the share done."""
-        if self.prepared == 1.0:
-            return
+        """Calibrate and work out the facts in the pauses of everything else, keep them on disk; yields the share done.
+
+        Whatever was made with fewer tokens of calibration is forgotten when more have gone through the model.
+        """
+        if not self._preparing.acquire(blocking=False):  # somebody is at it: wait for that
+            self._waiting += 1
+            try:
+                while not self._preparing.acquire(timeout=0.2):
+                    yield self.prepared
+            finally:
+                self._waiting -= 1
+        try:
+            if self.prepared < 1.0:
+                yield from self._prepare()
+        finally:
+            self._preparing.release()
+
+    def _prepare(self) -> Iterator[float]:
         started = time.perf_counter()
         if bytes_needed(self.loaded.model) > 0.4 * free_bytes():
-            self.message = "Too little memory to prepare every layer: sparsity and factors will take longer."
+            self.message = "Too little memory to prepare every layer: only methods that need no calibration work."
             return
-        steps = self.facts.prepare(self.loaded.model)
-        while True:
-            done = self._step(lambda: next(steps, None))
-            if done is None:
-                break
-            self.prepared = min(done, 0.999)
-            yield done
-        if self.prepared < 1.0:
-            self._step(lambda: self.facts.save(self._facts_file))
-            self.prepared = 1.0
-            self.seconds["prepare"] = time.perf_counter() - started
+        length = min(512, context_length(self.loaded.model))
+        windows = windows_of(self.loaded.tokenizer, assets.texts("calibration"), length=length)
+        model = self.loaded.model
+        stages = (self.facts.calibrate(model, windows), self.facts.weigh_outputs(model), self.facts.prepare(model))
+        for part, steps in enumerate(stages):
+            level = self.facts.tokens
+            while (share := self.step(lambda steps=steps: next(steps, None))) is not None:  # type: ignore[misc]
+                if self.facts.tokens != level:
+                    level = self.facts.tokens
+                    self.step(self._forget)
+                self.prepared = min((part + share) / len(stages), 0.999)
+                yield self.prepared
+            if part == 1:
+                self.step(self._forget)
+        self.step(lambda: self.facts.save(self._facts_file))
+        self.prepared = 1.0
+        self.seconds["prepare"] = time.perf_counter() - started
 
     def prepare_in_background(self) -> threading.Thread:
         """`prepare` on a thread that gives way to visitors."""
@@ -141,7 +151,7 @@ class Workbench:
         def work() -> None:
             pause = threading.Event()
             for _ in self.prepare():
-                while self._visitors:
+                while self._visitors and not self._waiting:
                     pause.wait(0.05)
 
         thread = threading.Thread(target=work, name="prepare", daemon=True)
@@ -160,15 +170,17 @@ class Workbench:
     # numbers that need no weights
 
     def preview(self, recipe: Recipe) -> Footprint:
-        """Exact file bytes by arithmetic, in well under a millisecond."""
-        return self.predictor.predict(recipe)
+        """File bytes by arithmetic in a few milliseconds; exact, but for a global budget not shared out yet."""
+        return self.variants.predict(recipe)
 
     def cost(self, recipe: Recipe) -> Cost:
         """FLOPs of one further token after `COST_CONTEXT` tokens."""
+        found = self.variants.predictor(recipe).targets
+        width = sum(t.shape[0] for t in found if t.kind == "attention" and _is_query(t.name))
         config: Any = self.loaded.model.config
-        width = sum(t.shape[0] for t in self.targets if t.kind == "attention" and _is_query(t.name))
-        width = width or config.num_hidden_layers * config.hidden_size
-        return cost.flops_per_token(self.targets, recipe, attention_width=width, context=COST_CONTEXT)
+        blocks = len({t.block for t in found if t.kind == "attention"})
+        width = width or blocks * config.hidden_size
+        return cost.flops_per_token(found, recipe, width, COST_CONTEXT, self.variants.allotted.get(recipe, NOTHING))
 
     def notes(self) -> list[str]:
         """What a reader must know about this model: its copy, and what is left alone."""
@@ -180,42 +192,13 @@ class Workbench:
 
     # weights that are really changed, and really run
 
-    def variant(self, recipe: Recipe) -> Variant:
-        """The model of a recipe, made from the original; equal recipes are one variant."""
-        return self._step(lambda: self._variant(recipe))
+    def apply(self, recipe: Recipe) -> Iterator[float]:
+        """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop."""
+        yield from self.variants.apply(recipe)
 
-    def _variant(self, recipe: Recipe) -> Variant:
-        if recipe in self._variants:
-            self._variants.move_to_end(recipe)
-            return self._variants[recipe]
-        started = time.perf_counter()
-        with torch.no_grad():
-            model = compress(self.loaded.model, recipe, self.facts)
-            predicted = self.predictor.predict(recipe)
-            stored, kept = size.stored_bytes(model), size.kept_parameters(model)
-            settle(model, self.siblings)
-        footprint = size.footprint(
-            stored,
-            kept,
-            self.predictor.original,
-            int(predicted.predicted_bytes.value),
-            "measured",
-            predicted.parts,
-            size.resident_bytes(model),
-            notes_of(model),
-        )
-        kernel = " + ".join(kernels_of(model))
-        variant = Variant(
-            recipe=recipe,
-            model=model,
-            size=footprint,
-            kernel=kernel,
-            seconds=time.perf_counter() - started,
-        )
-        self._variants[recipe] = variant
-        while len(self._variants) > VARIANTS_KEPT:
-            self._variants.popitem(last=False)
-        return variant
+    def variant(self, recipe: Recipe) -> Variant:
+        """The model of a recipe; equal recipes are one variant."""
+        return self.variants.get(recipe)
 
     def write(
         self, recipe: Recipe | None, prompt: Prompt, stopped: Callable[[], bool] = lambda: False
@@ -238,7 +221,7 @@ class Workbench:
         )
         written: list[Piece] = []
         while True:
-            piece = self._step(lambda: next(pieces, None))
+            piece = self.step(lambda: next(pieces, None))
             if piece is None:
                 break
             written.append(piece)
@@ -255,7 +238,7 @@ class Workbench:
         """
         variant = self.variant(recipe)
         while True:
-            found, enough = self._step(lambda: self._judge(variant, tokens))
+            found, enough = self.step(lambda: self._judge(variant, tokens))
             yield found
             if enough:
                 return
@@ -269,9 +252,21 @@ class Workbench:
         )
         steps = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
         while True:
-            if self._step(lambda: next(steps, None)) is None:
+            if self.step(lambda: next(steps, None)) is None:
                 return
             yield watches[0].speed(), watches[1].speed()
+
+    def layers(self, recipe: Recipe, tokens: int = 128) -> Iterator[list[LayerReading]]:
+        """Each compressed matrix by itself, one more with every yield; takes a pass over `tokens` tokens each."""
+        if recipe.structural:
+            raise ValueError("Layers can be compared while no block, channel or head is taken out.")
+        built = self.variants.unsettled(recipe)
+        found = targets(self.loaded.model)
+        grams = {target.name: self.facts.gram(target.name) for target in found}
+        ids = self.passages[0].ids[:, :tokens]
+        steps = layers.measure(self.loaded.model, built.model, found, grams, ids)
+        while (rows := self.step(lambda: next(steps, None))) is not None:
+            yield rows
 
     # what was found out
 
@@ -310,9 +305,17 @@ class Workbench:
 
     def export(self, recipe: Recipe, folder: Path) -> int:
         """Write a recipe's model to a new folder; the bytes of its tensors."""
-        model = self._step(lambda: compress(self.loaded.model, recipe, self.facts))
         known = self.measured(recipe) or self.record(self.variant(recipe))
-        return export.write(model, recipe, self.loaded.tokenizer, self.name, known.to_dict(), folder)
+        built = self.variants.unsettled(recipe)
+        about = (recipe, built.allotted, self.name)
+        return export.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
+
+    def _forget(self) -> None:
+        """What was made with facts that are better now."""
+        self.variants.forget()
+        for recipe in [recipe for recipe in self._measured if not recipe.data_free]:
+            self._measured.pop(recipe)
+            self._scores.pop(recipe, None)
 
     def _judge(self, variant: Variant, tokens: int) -> tuple[Quality, bool]:
         """One passage more, unless there are enough already: (quality so far, whether that is enough)."""
@@ -327,9 +330,9 @@ class Workbench:
             scores.append(quality.score(passage, original, quality.logits_of(variant.model, passage)))
         return quality.summarize(scores), enough()
 
-    def _step(self, work: Callable[[], R]) -> R:
-        """One step on the model, on the one thread that owns torch: a second thread would bring a second team of
-        workers, and both would fight for the cores."""
+    def step(self, work: Callable[[], R]) -> R:
+        """One step on the model, on the one thread that owns torch, opening included: a second one would bring its own
+        team, and OpenMP lets workers that outnumber the cores sleep between products (13 against 6 ms a token)."""
         if threading.current_thread() is self._owner:
             return work()
         return self._engine.submit(work).result()

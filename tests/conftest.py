@@ -1,7 +1,9 @@
 """Tiny random models and a tiny tokenizer, saved in folders so that every test opens them through the real path."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 # huggingface_hub reads its environment when it is imported, so this stands before every import of it.
@@ -22,7 +24,9 @@ from transformers import (  # noqa: E402
 )
 
 from explorer.model import hub  # noqa: E402
+from explorer.model.facts import Facts  # noqa: E402
 from explorer.model.hub import Loaded  # noqa: E402
+from explorer.recipe import Recipe  # noqa: E402
 from explorer.workbench import Workbench  # noqa: E402
 
 WORDS = "the cat sat on the mat and the dog ran to the river where the water was cold and the stones were round "
@@ -133,6 +137,81 @@ def ids() -> torch.Tensor:
     return torch.randint(2, 300, (1, 24), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.fixture(scope="session")
+def facts_of() -> Callable[[torch.nn.Module], Facts]:
+    """Facts of a model that has seen 480 random tokens and felt its outputs, worked out once a session."""
+    known: dict[int, tuple[torch.nn.Module, Facts]] = {}
+
+    def find(model: torch.nn.Module) -> Facts:
+        if id(model) not in known:
+            facts, noise = Facts(), torch.Generator().manual_seed(5)
+            windows = [torch.randint(2, 300, (1, 48), generator=noise) for _ in range(10)]
+            list(facts.calibrate(model, windows)), list(facts.weigh_outputs(model)), list(facts.prepare(model))
+            known[id(model)] = model, facts
+        return known[id(model)][1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def everything() -> list[Recipe]:
+    """Recipes over every field: each method by itself, and methods in turn with one another."""
+    zeros = [
+        {"sparsity": 0.5, "prune": prune, "scope": scope}
+        for prune in ("magnitude", "wanda", "ria", "sparsegpt")
+        for scope in ("row", "layer", "global")
+    ]
+    zeros += [{"pattern": n, "prune": p} for n in ("2:4", "4:8") for p in ("magnitude", "wanda", "sparsegpt")]
+    rounds = [
+        {"bits": bits, "quant": quant, "group": group}
+        for quant in ("rtn", "search", "hqq", "gptq", "awq")
+        for bits, group in ((4, "auto"), (3, "32"), (7, "0"))
+    ]
+    formats = [{"quant": quant, "double": double} for quant in ("nf4", "fp4") for double in (False, True)]
+    formats += [{"quant": "int8"}]
+    found_by = [(factorize, share) for factorize in ("svd", "asvd", "covariance") for share in ("uniform", "global")]
+    factors = [{"keep": 0.5, "factorize": factorize, "allocate": share} for factorize, share in found_by]
+    cuts = [{"depth": 0.5}, {"depth": 0.5, "depth_by": "angular"}, {"heads": 0.5}]
+    cuts += [{"width": 0.25, "width_by": method} for method in ("nystrom", "flap")]
+    others = [
+        {"bits": 3, "residual_rank": 8},
+        {"sparsity": 0.5, "residual_rank": 8, "bits": 4, "quant": "awq"},
+        {"keep": 0.5, "bits": 4, "residual_rank": 16},
+        {"bits": 4, "layers": ("mlp=bits:3,sparsity:0.5", "first=group:32", "head=bits:8")},
+        {"layers": ("attention=keep:0.5",), "residual_rank": 8},
+        {"bits": 4, "quant": "gptq", "sparsity": 0.5, "protect": ("last", "attention")},
+        {"head_bits": 6, "quant": "nf4", "protect": ("mlp",)},
+        {"head_bits": 4, "quant": "nf4", "double": True},
+        {"bits": 4, "head_bits": 5, "protect": ("embedding", "head")},
+        {"depth": 0.5, "width": 0.25, "keep": 0.6, "allocate": "global", "sparsity": 0.35, "bits": 4, "head_bits": 4},
+        {"sparsity": 0.9, "scope": "global", "layers": ("mlp=sparsity:0.2",), "bits": 2, "quant": "gptq"},
+    ]
+    both = [zero | rounds[i % len(rounds)] for i, zero in enumerate(zeros)]
+    both += [cut | rounds[3 * i] | {"head_bits": 4} for i, cut in enumerate(cuts)]
+    both += [cut | format for cut, format in zip(cuts, formats, strict=True)]
+    both += [factor | zeros[i] | rounds[2 * i] for i, factor in enumerate(factors)]
+    found = [Recipe(**each) for each in [*zeros, *rounds, *formats, *factors, *cuts, *others, *both]]  # type: ignore[arg-type]
+    return list(dict.fromkeys(found))
+
+
+@pytest.fixture(scope="session")
+def known_facts(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that preparing the tiny llama leaves, worked out once a session."""
+    bench = Workbench(str(folders["llama"]), texts=TEXTS).load()
+    list(bench.prepare())
+    return Path(shutil.copy(bench._facts_file, tmp_path_factory.mktemp("known")))
+
+
 @pytest.fixture
-def workbench(folders: dict[str, Path]) -> Workbench:
+def unprepared(folders: dict[str, Path]) -> Workbench:
     return Workbench(str(folders["llama"]), texts=TEXTS).load()
+
+
+@pytest.fixture
+def workbench(folders: dict[str, Path], known_facts: Path, cache: Path) -> Workbench:
+    """Prepared before."""
+    (cache / "facts").mkdir(parents=True, exist_ok=True)
+    shutil.copy(known_facts, cache / "facts")
+    bench = Workbench(str(folders["llama"]), texts=TEXTS).load()
+    assert bench.prepared == 1
+    return bench

@@ -95,7 +95,7 @@ def test_without_json_it_prints_a_table(model: str, text: str, capsys: pytest.Ca
 BAD = {
     "sparsity beyond its range": ["measure", "--sparsity", "0.95"],
     "keep below its range": ["measure", "--keep", "0"],
-    "bits that do not exist": ["measure", "--bits", "7"],
+    "bits that do not exist": ["measure", "--bits", "9"],
     "a group that does not exist": ["measure", "--group", "13"],
     "not a number": ["measure", "--sparsity", "nan"],
     "no rounds": ["measure", "--rounds", "0"],
@@ -204,7 +204,7 @@ def test_a_model_of_short_context_is_measured_within_it(folders: dict[str, Path]
 
 
 def test_a_program_around_it_sees_code_2_one_line_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "explorer", "measure", "--model", str(tmp_path), "--bits", "7"]
+    command = [sys.executable, "-m", "explorer", "measure", "--model", str(tmp_path), "--bits", "9"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=120)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "bits must be one of" in done.stderr

@@ -2,14 +2,27 @@
 
 import json
 import math
+import shlex
 from urllib.parse import parse_qsl
 
 import pytest
 
+from explorer.__main__ import _parser, _recipes
 from explorer.bench import every_recipe
-from explorer.recipe import BITS, GROUPS, KEEP, PRESETS, SPARSITY, Range, Recipe
+from explorer.recipe import BITS, CHOICES, GROUPS, PRESETS, RANGES, Range, Recipe, Setting
 
-RECIPES = [*every_recipe(), *PRESETS.values()]
+ODD = [
+    Recipe(sparsity=0.5, prune="sparsegpt", scope="global"),
+    Recipe(pattern="2:4", prune="magnitude"),
+    Recipe(pattern="4:8", prune="ria", bits=4, quant="gptq"),
+    Recipe(bits=3, quant="hqq", group="0", residual_rank=16),
+    Recipe(quant="nf4", double=True),
+    Recipe(quant="int8", head_bits=6),
+    Recipe(keep=0.6, factorize="asvd", allocate="global"),
+    Recipe(depth=0.1, depth_by="angular", width=0.25, width_by="flap", heads=0.3),
+    Recipe(layers=("mlp=bits:4,keep:0.8", "model.layers.0.*=bits:8,group:0"), protect=("first", "head")),
+]
+RECIPES = [*every_recipe(), *PRESETS.values(), *ODD]
 
 
 def test_every_recipe_survives_dict_json_and_url() -> None:
@@ -35,7 +48,7 @@ def test_equal_settings_are_one_key_whatever_type_they_came_as() -> None:
     assert len({Recipe(keep=1), Recipe(keep=1.0), Recipe(bits=16.0), Recipe()}) == 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name, range_", [("sparsity", SPARSITY), ("keep", KEEP)])
+@pytest.mark.parametrize("name, range_", RANGES.items())
 def test_every_stop_of_a_slider_is_accepted(name: str, range_: Range) -> None:
     stops = round((range_.high - range_.low) / range_.step)
     for i in range(stops + 1):
@@ -50,24 +63,27 @@ def test_a_stop_that_floats_have_blurred_is_still_that_stop(name: str, value: fl
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_choice_is_accepted_and_has_a_group_size(bits: int, group: str) -> None:
-    size = Recipe(bits=bits, head_bits=bits, group=group).group_size(bits)
-    assert size == {"64": 64, "32": 32, "row": 0, "auto": 0 if bits == 8 else 64}[group]
+    recipe = Recipe(bits=bits, head_bits=bits, group=group)
+    if bits == 16:
+        assert recipe == Recipe()  # nothing is rounded, so nothing is grouped
+    else:
+        assert recipe.group_size(bits) == {"64": 64, "32": 32, "0": 0, "auto": 0 if bits == 8 else 64}[group]
 
 
-@pytest.mark.parametrize("name", ["sparsity", "keep", "bits", "head_bits", "group"])
-@pytest.mark.parametrize("value", [-1, 2.5, math.nan, math.inf, True, None, "many", [4]])
+@pytest.mark.parametrize("name", [*RANGES, *CHOICES, "bits", "head_bits"])
+@pytest.mark.parametrize("value", [-1, 999.5, math.nan, math.inf, True, None, "many", [4]])
 def test_what_lies_outside_is_refused_by_the_name_of_its_field(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"^{name} must"):
         Recipe(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["sparsity", "keep"])
+@pytest.mark.parametrize("name", list(RANGES))
 def test_a_number_beyond_floats_is_refused_like_any_other(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must"):
         Recipe(**{name: 10**400})
 
 
-@pytest.mark.parametrize("name, low, high", [("sparsity", 0.0, 0.9), ("keep", 0.2, 1.0)])
+@pytest.mark.parametrize("name, low, high", [(n, r.low, r.high) for n, r in RANGES.items()])
 def test_the_refusal_names_the_range(name: str, low: float, high: float) -> None:
     with pytest.raises(ValueError, match=f"between {low:g} and {high:g}"):
         Recipe(**{name: high + 0.05})
@@ -88,3 +104,93 @@ def test_a_recipe_cannot_be_changed() -> None:
 def test_presets_are_different_recipes_and_the_first_is_the_original() -> None:
     assert len(set(PRESETS.values())) == len(PRESETS)
     assert next(iter(PRESETS.values())) == Recipe()
+
+
+@pytest.mark.parametrize("recipe", ODD, ids=Recipe.to_query)
+def test_the_options_of_a_recipe_make_that_recipe(recipe: Recipe) -> None:
+    options = _parser().parse_args(["measure", *shlex.split(recipe.arguments())])
+    assert _recipes(options) == [recipe]
+
+
+@pytest.mark.parametrize(
+    "given, meant",
+    [
+        ({"prune": "ria", "scope": "layer"}, {}),  # without zeros
+        ({"quant": "gptq", "group": "32", "residual_rank": 8}, {}),  # without rounding
+        ({"factorize": "svd", "allocate": "global"}, {}),
+        ({"depth_by": "angular", "width_by": "flap"}, {}),
+        ({"pattern": "2:4"}, {"pattern": "2:4", "sparsity": 0.5}),
+        ({"pattern": "4:8", "sparsity": 0.9, "scope": "global"}, {"pattern": "4:8"}),
+        ({"quant": "nf4"}, {"quant": "nf4", "bits": 4}),
+        ({"quant": "int8", "bits": 2, "double": True}, {"quant": "int8", "bits": 8}),
+        ({"bits": 4, "double": True}, {"bits": 4}),
+        ({"layers": ("b=bits:4", " a=bits:3 ", "b=bits:4", "")}, {"layers": ("a=bits:3", "b=bits:4")}),
+        ({"layers": "a=bits:3;b=bits:4"}, {"layers": ["a=bits:3", "b=bits:4"]}),
+    ],
+)
+def test_one_meaning_is_one_key(given: dict[str, object], meant: dict[str, object]) -> None:
+    assert Recipe(**given) == Recipe(**meant) and hash(Recipe(**given)) == hash(Recipe(**meant))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"layers": ("mlp=sparsity:0.5",), "prune": "ria", "scope": "layer", "residual_rank": 8},
+        {"layers": ("mlp=bits:4",), "quant": "gptq", "group": "32", "residual_rank": 8},
+        {"layers": ("mlp=keep:0.5",), "factorize": "svd"},
+        {"head_bits": 4, "quant": "hqq", "group": "32"},
+        {"sparsity": 0.5, "residual_rank": 8},
+    ],
+)
+def test_what_has_an_effect_in_one_place_is_kept(given: dict[str, object]) -> None:
+    recipe = Recipe(**given)  # type: ignore[arg-type]
+    assert all(getattr(recipe, name) == value for name, value in given.items())
+
+
+@pytest.mark.parametrize("zeros", [{"sparsity": 0.5}, {"pattern": "2:4"}, {"layers": ("mlp=sparsity:0.5",)}])
+@pytest.mark.parametrize("quant", ["nf4", "fp4", "int8"])
+def test_formats_that_store_every_weight_refuse_zeros(quant: str, zeros: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"{quant} cannot store zeros"):
+        Recipe(quant=quant, **zeros)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["mlp", "=bits:4", "mlp=", "mlp=colour:1", "mlp=bits:9", "mlp=bits:nan", "mlp=bits", "mlp=keep:0", "mlp=group:inf"]
+    + ["mlp=group:nan", "mlp=group:16", "mlp=group:64.5", "mlp=sparsity:1", "mlp=sparsity:x", "mlp=bits:1e999"],
+)
+def test_an_exception_that_cannot_be_read_is_refused(entry: str) -> None:
+    with pytest.raises(ValueError, match="mlp|(layers|keep|sparsity) must"):
+        Recipe(layers=(entry,))
+
+
+def test_exceptions_and_protection_reach_what_they_name() -> None:
+    recipe = Recipe(
+        bits=4,
+        sparsity=0.2,
+        head_bits=6,
+        layers=("first=bits:8", "mlp=keep:0.5,sparsity:0", "*.3.attn.q=bits:3,group:32", "embedding=bits:2,keep:0.5"),
+        protect=("last", "o"),
+    )
+    for name, kind, place, wanted in [
+        ("h.1.attn.q", "attention", 1, Setting(bits=4, sparsity=0.2)),
+        ("h.0.attn.q", "attention", 0, Setting(bits=8, sparsity=0.2, group=0)),
+        ("h.0.mlp.up", "mlp", 0, Setting(bits=8, keep=0.5, group=0)),
+        ("h.1.mlp.up", "mlp", 1, Setting(bits=4, keep=0.5)),
+        ("h.3.attn.q", "attention", 3, Setting(bits=3, sparsity=0.2, group=32)),
+        ("h.3.attn.o", "attention", 3, Setting(protected=True)),
+        ("h.3.attn.no", "attention", 3, Setting(bits=4, sparsity=0.2)),
+        ("h.4.mlp.up", "mlp", 4, Setting(protected=True)),
+        ("embed", "embedding", -1, Setting(bits=2)),
+        ("lm_head", "head", -1, Setting(bits=6)),
+    ]:
+        assert recipe.setting(name, kind, place, 5) == wanted, name
+
+
+def test_what_needs_data_says_so_and_has_a_way_without() -> None:
+    needy = [Recipe(sparsity=0.5), Recipe(bits=4), Recipe(keep=0.6), Recipe(depth=0.1), Recipe(bits=4, quant="gptq")]
+    assert not any(recipe.data_free for recipe in needy)
+    free = [Recipe(), Recipe(bits=4, quant="hqq"), Recipe(quant="nf4"), Recipe(sparsity=0.5, prune="magnitude")]
+    assert all(recipe.data_free and recipe.without_data() == recipe for recipe in free)
+    assert all(recipe.without_data().data_free for recipe in needy if not recipe.structural)
+    assert Recipe(bits=4, keep=0.5).without_data() == Recipe(bits=4, keep=0.5, quant="rtn", factorize="svd")

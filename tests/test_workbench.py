@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 import torch
 
+from explorer.layers.targets import targets
 from explorer.model.hub import Loaded
 from explorer.model.preflight import ModelRejected
 from explorer.recipe import Recipe
 from explorer.records import Measurement
-from explorer.workbench import REFERENCE_TOKENS_KEPT, VARIANTS_KEPT, Prompt, Workbench
+from explorer.variants import KEPT
+from explorer.workbench import REFERENCE_TOKENS_KEPT, Prompt, Workbench
 
+TEXTS = {"story": ["The cat sat on the mat and waited for the rain to stop."], "code": ["def add(a, b): return a + b"]}
 RECIPES = [Recipe(bits=4), Recipe(sparsity=0.5), Recipe(keep=0.6), Recipe(bits=3, head_bits=4)]
+DATA_FREE = [Recipe(bits=4, quant="rtn"), Recipe(sparsity=0.5, prune="magnitude", keep=0.6, factorize="svd")]
 PROMPT = Prompt(text="the cat", new_tokens=12, chat=False)
 
 
@@ -45,12 +49,12 @@ def test_a_preview_is_what_the_variant_weighs(workbench: Workbench) -> None:
 def test_equal_recipes_are_one_variant_and_few_are_kept(workbench: Workbench) -> None:
     first = workbench.variant(RECIPES[0])
     assert workbench.variant(Recipe(bits=4)) is first
-    for recipe in RECIPES[1:VARIANTS_KEPT]:
+    for recipe in RECIPES[1:KEPT]:
         workbench.variant(recipe)
     assert workbench.variant(RECIPES[0]) is first  # used last, so not the one that goes
     workbench.variant(Recipe(bits=2))
-    assert len(workbench._variants) == VARIANTS_KEPT
-    assert RECIPES[0] in workbench._variants and RECIPES[1] not in workbench._variants
+    assert len(workbench.variants._ready) == KEPT
+    assert RECIPES[0] in workbench.variants._ready and RECIPES[1] not in workbench.variants._ready
 
 
 def test_a_cached_answer_equals_a_fresh_one(workbench: Workbench, folders: dict[str, Path]) -> None:
@@ -87,7 +91,7 @@ def test_visitors_at_once_get_what_each_gets_alone(workbench: Workbench) -> None
     wanted: list[Recipe | None] = [*RECIPES, None]
     alone = {recipe: ids_of(workbench, recipe) for recipe in wanted}
     workbench._originals.clear()
-    workbench._variants.clear()
+    workbench.variants._ready.clear()
     with ThreadPoolExecutor(len(wanted)) as pool:
         for _ in range(2):
             assert dict(zip(wanted, pool.map(lambda recipe: ids_of(workbench, recipe), wanted), strict=True)) == alone
@@ -101,12 +105,13 @@ def test_measuring_beside_writing_disturbs_neither(workbench: Workbench) -> None
         assert text.result() == alone and quality.result() == judged
 
 
-def test_nothing_is_held_while_a_visitor_reads(workbench: Workbench) -> None:
-    text, quality = workbench.write(RECIPES[0], PROMPT), workbench.judge(RECIPES[0], 10**9)
-    half: list[Any] = [text, quality, workbench.time(RECIPES[0], 2, 1), workbench.prepare()]
+def test_nothing_is_held_while_a_visitor_reads(unprepared: Workbench) -> None:
+    one, other = DATA_FREE
+    text, quality = unprepared.write(one, PROMPT), unprepared.judge(one, 10**9)
+    half: list[Any] = [text, quality, unprepared.time(one, 2, 1), unprepared.prepare()]
     for generator in half:
         next(generator)
-        assert len(ids_of(workbench, RECIPES[1])) == 12
+        assert len(ids_of(unprepared, other)) == 12
 
 
 def test_judging_the_original_finds_no_difference(workbench: Workbench) -> None:
@@ -125,29 +130,89 @@ def test_references_are_kept_up_to_a_limit_and_change_nothing(workbench: Workben
     assert list(workbench.judge(RECIPES[0], 10**9))[-1] == first
 
 
-def test_facts_are_prepared_once_and_taken_up_at_the_next_start(workbench: Workbench, cache: Path) -> None:
-    before = ids_of(workbench, Recipe(sparsity=0.5, keep=0.6))
-    assert list(workbench.prepare())[-1] == 1 and workbench.prepared == 1 and list(workbench.prepare()) == []
-    again = Workbench(workbench.name).load()
+def test_facts_are_prepared_once_and_taken_up_at_the_next_start(unprepared: Workbench, cache: Path) -> None:
+    before = ids_of(unprepared, DATA_FREE[1])
+    shares = list(unprepared.prepare())
+    assert shares == sorted(shares) and 0.99 < shares[-1] <= 1
+    assert unprepared.prepared == 1 and unprepared.seconds["prepare"] > 0 and list(unprepared.prepare()) == []
+    assert ids_of(unprepared, DATA_FREE[1]) == before
+    informed = ids_of(unprepared, RECIPES[2])
+    again = Workbench(unprepared.name).load()
     assert again.prepared == 1 and again.seconds["prepare"] == 0
-    assert ids_of(again, Recipe(sparsity=0.5, keep=0.6)) == before
+    assert ids_of(again, DATA_FREE[1]) == before and ids_of(again, RECIPES[2]) == informed
     next((cache / "facts").iterdir()).write_bytes(b"damaged")
-    assert Workbench(workbench.name).load().prepared == 0
+    assert Workbench(unprepared.name).load().prepared == 0
 
 
-def test_preparing_gives_way_to_a_visitor(workbench: Workbench) -> None:
-    with workbench.visit():
-        thread = workbench.prepare_in_background()
+def test_what_needs_the_calibration_waits_for_it(unprepared: Workbench) -> None:
+    for recipe in (*RECIPES, Recipe(depth=0.5), Recipe(bits=4, quant="gptq")):
+        assert unprepared.preview(recipe).file_bytes.value > 0
+        with pytest.raises(ValueError, match="needs the calibration"):
+            unprepared.variant(recipe)
+    for recipe in DATA_FREE:
+        assert unprepared.variant(recipe).recipe == recipe
+
+
+def test_what_was_made_with_less_is_made_again_when_more_is_known(unprepared: Workbench) -> None:
+    """At the first level, after the whole text, and once it is known which outputs matter."""
+    recipes = [Recipe(sparsity=0.5, keep=0.6), Recipe(keep=0.4, allocate="global"), Recipe(bits=3, quant="gptq")]
+    free, made, levels = unprepared.variant(DATA_FREE[0]), [], set()
+    for _ in unprepared.prepare():
+        if unprepared.facts.tokens:
+            levels.add(unprepared.facts.tokens)
+            recipe = recipes[len(made) % 3]
+            made.append(unprepared.variant(recipe))
+            unprepared.record(made[-1])
+    assert len(levels) == 2
+    fresh = Workbench(unprepared.name, texts=TEXTS).load()
+    for recipe in recipes:
+        now = unprepared.variant(recipe)
+        assert now.allotted == fresh.variant(recipe).allotted
+        assert ids_of(unprepared, recipe) == ids_of(fresh, recipe)
+    assert unprepared.variant(DATA_FREE[0]).size == free.size
+    for key, tensor in fresh.facts._kept.items():
+        assert torch.equal(unprepared.facts._kept[key], tensor), key
+
+
+def test_work_that_was_overtaken_by_better_facts_is_done_again(unprepared: Workbench) -> None:
+    steps, recipe = unprepared.prepare(), Recipe(bits=3, quant="gptq", sparsity=0.5)
+    while not unprepared.facts.tokens:
+        next(steps)
+    work = unprepared.apply(recipe)
+    next(work)
+    list(steps)
+    list(work)
+    fresh = Workbench(unprepared.name, texts=TEXTS).load()
+    assert ids_of(unprepared, recipe) == ids_of(fresh, recipe)
+
+
+def test_going_back_to_a_slow_setting_takes_it_from_disk(
+    workbench: Workbench, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(bits=3, quant="gptq", depth=0.5, head_bits=4)
+    assert len(list(workbench.apply(recipe))) > 1
+    before, size = ids_of(workbench, recipe), workbench.variant(recipe).size
+    monkeypatch.setattr("explorer.variants.build", lambda *_: pytest.fail("worked out again"))
+    again = Workbench(workbench.name, texts=TEXTS).load()
+    assert list(again.apply(recipe)) == [] and ids_of(again, recipe) == before
+    found = again.variant(recipe).size
+    assert found.file_bytes == size.file_bytes and found.parameters == size.parameters and found.parts == size.parts
+    assert again.preview(recipe).file_bytes.value == size.file_bytes.value
+
+
+def test_preparing_gives_way_to_a_visitor(unprepared: Workbench) -> None:
+    with unprepared.visit():
+        thread = unprepared.prepare_in_background()
         thread.join(0.4)
         assert thread.is_alive()
     thread.join(30)
-    assert not thread.is_alive() and workbench.prepared == 1
+    assert not thread.is_alive() and unprepared.prepared == 1
 
 
-def test_preparing_leaves_the_modes_of_its_thread_alone(workbench: Workbench) -> None:
+def test_preparing_leaves_the_modes_of_its_thread_alone(unprepared: Workbench) -> None:
     def half_way() -> bool:
         with torch.inference_mode():
-            steps = workbench.prepare()
+            steps = unprepared.prepare()
             next(steps)
             return torch.is_inference_mode_enabled()
 
@@ -176,8 +241,18 @@ def test_measuring_in_one_go_finds_everything(workbench: Workbench) -> None:
 def test_cost_counts_attention_of_fused_and_of_separate_projections(folders: dict[str, Path]) -> None:
     for name, layers in (("llama", 2), ("gpt2", 2), ("neox", 1)):
         bench = Workbench(str(folders[name])).load()
-        products = sum(2 * t.shape[0] * t.shape[1] for t in bench.targets if t.kind != "embedding")
+        products = sum(2 * t.shape[0] * t.shape[1] for t in targets(bench.loaded.model) if t.kind != "embedding")
         assert bench.cost(Recipe()).flops_per_token.value == products + 4 * layers * 64 * 128
+
+
+def test_the_cost_of_fewer_blocks_is_that_of_fewer_blocks(folders: dict[str, Path]) -> None:
+    for name in ("llama", "gpt2"):
+        bench = Workbench(str(folders[name])).load()
+        products = [
+            sum(2 * t.shape[0] * t.shape[1] for t in targets(bench.loaded.model) if t.block == b) for b in (0, 1)
+        ]
+        saved = bench.cost(Recipe()).flops_per_token.value - bench.cost(Recipe(depth=0.5)).flops_per_token.value
+        assert saved == products[0] + 4 * 64 * 128 == products[1] + 4 * 64 * 128
 
 
 def test_an_export_is_written_from_the_recipe_and_its_measurements(
@@ -196,7 +271,8 @@ def test_an_export_is_not_compressed_a_second_time(workbench: Workbench, tmp_pat
 
 
 def test_a_prompt_that_cannot_be_used_leaves_the_workbench_free(workbench: Workbench) -> None:
+    before = threading.active_count()
     with pytest.raises(ValueError, match="too long"):
         ids_of(workbench, RECIPES[0], Prompt(text="xyz " * 4000, chat=False))
     assert len(ids_of(workbench, RECIPES[0])) == 12
-    assert threading.active_count() < 20
+    assert threading.active_count() <= before

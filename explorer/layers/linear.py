@@ -1,49 +1,87 @@
-"""Layers that hold their weights as Stored: a linear layer of one or two factors, and an embedding that may share its
-Stored with a tied head. Before `settle` they decode in every call (slow, for checks); after it they run on kernels."""
+"""Layers that hold their weights as Stored: a linear layer that sums up branches of one or two factors, and an
+embedding that may share its Stored with a tied head. Before `settle` they decode in every call (slow, for checks);
+after it they run on kernels."""
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.layers import kernels
-from explorer.layers.kernels import Decoded
-from explorer.layers.storage import Quantized, Stored, stack
+from explorer.layers.storage import Stored, stack
 
 
 class CompressedLinear(nn.Module):
-    """y = x Wᵀ + b where W is `factors[0]`, or `factors[0] @ factors[1]`. Factors are multiplied last one first."""
+    """y = Σ (factors of a branch) · (x / s) + b. The first branch is the weight, a second one mends what it lost.
+
+    `input_scale` s (columns,) is there where columns were scaled before they were rounded (AWQ).
+    """
 
     bias: Tensor | None
+    input_scale: Tensor | None
 
-    def __init__(self, factors: Sequence[Stored], bias: Tensor | None) -> None:
+    def __init__(
+        self, branches: Sequence[Sequence[Stored]], bias: Tensor | None, input_scale: Tensor | None = None
+    ) -> None:
         super().__init__()
-        self.factors = nn.ModuleList(factors)
+        self.branches = nn.ModuleList(nn.ModuleList(factors) for factors in branches)
         self.kernels = nn.ModuleList()
         self.register_buffer("bias", bias)
-        self.out_features, self.in_features = factors[0].shape[0], factors[-1].shape[1]
+        self.register_buffer("input_scale", input_scale)
+        self.out_features, self.in_features = branches[0][0].shape[0], branches[0][-1].shape[1]
         self.note = ""
-        self._steps: tuple[kernels.Kernel, ...] = ()  # the kernels again, at hand without a look-up
+        self._steps: list[list[kernels.Kernel]] = []  # the kernels again, last factor first, at hand without a look-up
 
     def stored(self) -> list[Stored]:
-        """The factors, as long as the layer is not settled."""
-        return [factor for factor in self.factors if isinstance(factor, Stored)]
+        """All that the layer keeps, as long as it is not settled."""
+        return [factor for factors in self.branches for factor in factors]  # type: ignore[union-attr, attr-defined]
+
+    def weight(self) -> Tensor:
+        """What the unsettled layer multiplies by, (out, in) float32."""
+        device = self.stored()[0].dense().device
+        total = torch.zeros(self.out_features, self.in_features, device=device)
+        for factors in self.branches:
+            product = torch.eye(self.in_features, device=device)
+            for factor in reversed(list(factors)):  # type: ignore[call-overload]
+                product = factor.dense().float() @ product
+            total += product
+        return total if self.input_scale is None else total / self.input_scale.float()
+
+    @property
+    def only(self) -> kernels.Kernel | None:
+        """The one kernel that does everything but the bias, where there is no more to it."""
+        single = len(self._steps) == 1 and len(self._steps[0]) == 1 and self.input_scale is None
+        return self._steps[0][0] if single else None
 
     def settle(self, shared: kernels.Kernel | None = None) -> None:
         """Move from storage to execution: build kernels (or take a share in one), and let go of the stored form."""
-        stored = self.stored()
-        self.note = next(filter(None, map(kernels.why_decoded, stored)), "")
-        self._steps = (shared,) if shared else tuple(kernels.build(factor) for factor in reversed(stored))
-        self.kernels = nn.ModuleList(self._steps)
-        self.factors = nn.ModuleList()
+        self.note = next(filter(None, map(kernels.why_decoded, self.stored())), "")
+        branches: list[list[Stored]] = [list(factors) for factors in self.branches]  # type: ignore[call-overload]
+        self._steps = [[shared]] if shared else [[kernels.build(f) for f in reversed(fs)] for fs in branches]
+        self.kernels = nn.ModuleList(kernel for steps in self._steps for kernel in steps)
+        self.branches = nn.ModuleList()
 
     def forward(self, x: Tensor) -> Tensor:
-        for kernel in self._steps:
-            x = kernel(x)
+        if self.input_scale is not None:
+            x = x / self.input_scale
         if not self._steps:
-            for factor in reversed(self.stored()):
-                x = F.linear(x, factor.dense())
-        return x if self.bias is None else x + self.bias
+            y = F.linear(x, self.branches[0][0].dense()) if len(self.stored()) == 1 else self._decode(x)  # type: ignore[index]
+        else:
+            y = _through(self._steps[0], x)
+            for steps in self._steps[1:]:
+                y = y + _through(steps, x)
+        return y if self.bias is None else y + self.bias
+
+    def _decode(self, x: Tensor) -> Tensor:
+        total = None
+        for factors in self.branches:
+            y = x
+            for factor in reversed(list(factors)):  # type: ignore[call-overload]
+                y = F.linear(y, factor.dense())
+            total = y if total is None else total + y
+        assert total is not None
+        return total
 
     def extra_repr(self) -> str:
         return f"{self.in_features} → {self.out_features}"
@@ -52,10 +90,9 @@ class CompressedLinear(nn.Module):
 def settle_together(layers: Sequence[CompressedLinear]) -> None:
     """Settle layers that get the same input: one product for all where one kernel carries them, else one by one."""
     stored = [part for layer in layers for part in layer.stored()]
-    quantized = [part for part in stored if isinstance(part, Quantized)]
-    alike = {(kernels.choose(part), part.bits, part.group, part.shape[1]) for part in quantized}
-    if len(layers) == len(stored) == len(quantized) > 1 == len(alike) and kernels.choose(quantized[0]) is not Decoded:
-        product = kernels.Shared(kernels.build(stack(quantized)), [part.shape[0] for part in quantized])
+    scaled = any(layer.input_scale is not None for layer in layers)
+    if len(stored) == len(layers) and not scaled and kernels.joint(stored):
+        product = kernels.Shared(kernels.build(stack(stored)), [part.shape[0] for part in stored])
         for place, layer in enumerate(layers):
             layer.settle(kernels.Share(product, place))
     else:
@@ -76,3 +113,9 @@ class CompressedEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         rows = self.stored.rows(ids)
         return rows if self.scale is None else rows * self.scale.to(rows.dtype)
+
+
+def _through(steps: Sequence[kernels.Kernel], x: Tensor) -> Tensor:
+    for kernel in steps:
+        x = kernel(x)
+    return x

@@ -1,24 +1,53 @@
-"""How a matrix is kept: Dense | Quantized | Sparse. A Stored's buffers are all that it costs; `size.py` counts them.
+"""How a matrix is kept: Dense | Quantized | Sparse | BitsAndBytes. A Stored's buffers are all that it costs; `size.py`
+counts them, and `stored_bytes` foretells them from the shape alone.
 
 Knows nothing of models, recipes or speed; how a Stored is multiplied is the business of `kernels.py`.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from explorer.layers import blockwise
 from explorer.methods import bits as bitpack
-from explorer.methods import prune, quantize
+from explorer.methods import quantize
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """How to store one matrix. `group` 0 is a whole row; `sparsity` 0 is dense."""
+    """How to store one matrix. `group` 0 is a whole row.
+
+    kept: weights that are not zero, of each row, or with `flat` of the whole matrix; None is dense.
+    format: `grid` (see `methods.quantize`), or what bitsandbytes stores (see `blockwise`): `nf4`, `fp4`, `int8`. These
+    set `bits` themselves and do not use `group`. double: quantize the absmaxes of nf4 and fp4 too.
+    ValueError where the parts do not go together.
+    """
 
     bits: int = 16
     group: int = 64
-    sparsity: float = 0.0
+    kept: int | None = None
+    flat: bool = False
+    format: str = "grid"
+    double: bool = False
+
+    def __post_init__(self) -> None:
+        if self.double and self.format not in ("nf4", "fp4"):
+            raise ValueError(f"double needs the format nf4 or fp4, not {self.format!r}.")
+        if self.format == "grid":
+            return
+        if self.format not in blockwise.BITS:
+            raise ValueError(f"format must be one of grid, {', '.join(blockwise.BITS)}, not {self.format!r}.")
+        if self.kept is not None:
+            raise ValueError(f"{self.format} stores every weight: it cannot be combined with sparsity.")
+        object.__setattr__(self, "bits", blockwise.BITS[self.format])
+
+    def inner(self, rows: int) -> tuple[tuple[int, int], "Spec"]:
+        """Shape and spec of the kept values, which lie without gaps."""
+        assert self.kept is not None
+        return (1 if self.flat else rows, self.kept), replace(self, kept=None, flat=False)
 
 
 class Stored(nn.Module):
@@ -111,7 +140,8 @@ class Quantized(Stored):
 
 
 class Sparse(Stored):
-    """A bitmap of what is kept (rows, ⌈columns / 8⌉) and the kept values as a Stored of their own, (rows, kept)."""
+    """A bitmap of what is kept (rows, ⌈columns / 8⌉) and the kept values as a Stored of their own: (rows, kept), or
+    (1, kept) where rows keep different numbers."""
 
     bitmap: Tensor
 
@@ -135,21 +165,61 @@ class Sparse(Stored):
         return self.kept.values()
 
 
-def encode(weight: Tensor, spec: Spec, row_ranks: Tensor | None = None) -> Stored:
-    """Store a (rows, columns) weight as `spec` says; without `row_ranks` (see `prune.ranks`) magnitudes decide."""
-    if spec.sparsity:
-        if row_ranks is None:
-            mask = prune.mask_from_keys(prune.magnitude_keys(weight), spec.sparsity)
-        else:
-            mask = prune.mask_from_ranks(row_ranks, spec.sparsity)
-        kept = weight.masked_select(mask).view(weight.shape[0], -1)
-        dense = Spec(bits=spec.bits, group=spec.group)
-        sparse = Sparse(bitpack.pack_mask(mask), encode(kept, dense), columns=weight.shape[1])
+class BitsAndBytes(Stored):
+    """What bitsandbytes stores, under the names that `blockwise` gives it."""
+
+    packed: Tensor
+
+    def __init__(self, stored: dict[str, Tensor], *, columns: int, spec: Spec, dtype: torch.dtype) -> None:
+        super().__init__((stored["packed"].shape[0], columns), dtype)
+        self.spec = spec
+        for name, tensor in stored.items():
+            self.register_buffer(name, tensor)
+
+    def scales(self, index: Tensor | None = None) -> Tensor:
+        """The absmaxes of all rows, or of those in `index` (n,): (n, blocks) float32."""
+        return blockwise.scales(dict(self.named_buffers()), index)
+
+    def dense(self) -> Tensor:
+        return blockwise.dequantize(self.packed, self.scales(), self.spec.format, self.shape[1], self.dtype)
+
+    def rows(self, index: Tensor) -> Tensor:
+        flat = index.reshape(-1)
+        packed, scales = self.packed[flat], self.scales(flat)
+        weights = blockwise.dequantize(packed, scales, self.spec.format, self.shape[1], self.dtype)
+        return weights.view(*index.shape, self.shape[1])
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.spec.format}{', double' * self.spec.double}"
+
+
+def encode(
+    weight: Tensor,
+    spec: Spec,
+    mask: Tensor | None = None,
+    grid: tuple[Tensor, Tensor] | None = None,
+    codes: Tensor | None = None,
+) -> Stored:
+    """Store a (rows, columns) weight as `spec` says.
+
+    `mask` is True for the spec's `kept` weights. `grid` is scale and zero (see `quantize`) of the kept values as they
+    lie, the range of each group by default; `codes` those values' codes on it, the nearest by default.
+    """
+    if spec.kept is not None:
+        assert mask is not None
+        shape, inner = spec.inner(weight.shape[0])
+        kept = weight.masked_select(mask).view(shape)
+        sparse = Sparse(bitpack.pack_mask(mask), encode(kept, inner, None, grid, codes), columns=weight.shape[1])
         sparse.fresh = weight * mask if spec.bits >= 16 else None
         return sparse
+    if spec.format != "grid":
+        stored = blockwise.quantize(weight, spec.format, spec.double)
+        return BitsAndBytes(stored, columns=weight.shape[1], spec=spec, dtype=weight.dtype)
     if spec.bits >= 16:
         return Dense(weight)
-    codes, scale, zero = quantize.round_to_nearest(weight, spec.bits, spec.group)
+    scale, zero = grid or quantize.grid(weight, spec.bits, spec.group)
+    if codes is None:
+        codes = quantize.round_on(weight, scale, zero, spec.bits, spec.group)
     packed = bitpack.pack(codes, spec.bits)
     zeros = bitpack.pack(zero.view(1, -1), spec.bits)
     quantized = Quantized(packed, scale, zeros, columns=weight.shape[1], spec=spec, dtype=weight.dtype)
@@ -157,28 +227,41 @@ def encode(weight: Tensor, spec: Spec, row_ranks: Tensor | None = None) -> Store
     return quantized
 
 
-def stack(parts: list[Quantized]) -> Quantized:
-    """Matrices of equal width and grouping, one below the other, as one."""
-    first = parts[0]
-    zeros = bitpack.pack(torch.cat([part.zeros().view(-1) for part in parts])[None], first.bits)
+def stack(parts: Sequence[Stored]) -> Stored:
+    """Matrices of equal width, format and grouping, one below the other, as one: for running, not for keeping."""
+    quantized = [part for part in parts if isinstance(part, Quantized)]
+    if len(quantized) < len(parts):
+        return _stack_blocks([part for part in parts if isinstance(part, BitsAndBytes)])
+    first = quantized[0]
+    zeros = bitpack.pack(torch.cat([part.zeros().view(-1) for part in quantized])[None], first.bits)
     stacked = Quantized(
-        torch.cat([part.packed for part in parts]),
-        torch.cat([part.scale for part in parts]),
+        torch.cat([part.packed for part in quantized]),
+        torch.cat([part.scale for part in quantized]),
         zeros,
         columns=first.shape[1],
         spec=Spec(bits=first.bits, group=first.group),
         dtype=first.dtype,
     )
-    stacked.fresh = torch.cat([part.codes() if part.fresh is None else part.fresh for part in parts])
+    stacked.fresh = torch.cat([part.codes() if part.fresh is None else part.fresh for part in quantized])
     return stacked
+
+
+def _stack_blocks(parts: Sequence[BitsAndBytes]) -> BitsAndBytes:
+    stored = {"packed": torch.cat([part.packed for part in parts]), "absmax": torch.cat([p.scales() for p in parts])}
+    first = parts[0]
+    return BitsAndBytes(stored, columns=first.shape[1], spec=Spec(format=first.spec.format), dtype=first.dtype)
 
 
 def empty(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> Stored:
     """A Stored of the right buffers without values, to be filled from a file. Never allocates more than it stores."""
     rows, columns = shape
-    if spec.sparsity:
-        kept = empty((rows, prune.kept_columns(columns, spec.sparsity)), Spec(bits=spec.bits, group=spec.group), dtype)
+    if spec.kept is not None:
+        kept = empty(*spec.inner(rows), dtype)
         return Sparse(torch.empty(rows, -(-columns // 8), dtype=torch.uint8), kept, columns=columns)
+    if spec.format != "grid":
+        shapes = blockwise.shapes(rows, columns, spec.format, spec.double)
+        stored = {name: torch.empty(size, dtype=kind) for name, (size, kind) in shapes.items()}
+        return BitsAndBytes(stored, columns=columns, spec=spec, dtype=dtype)
     if spec.bits >= 16:
         return Dense(torch.empty(shape, dtype=dtype))
     groups, _ = quantize.groups_of(columns, spec.group)
@@ -192,12 +275,27 @@ def empty(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> Stored:
     )
 
 
+def stored_bytes(shape: tuple[int, int], spec: Spec, element_bytes: int) -> int:
+    """Exact bytes of a (rows, columns) matrix stored so, by arithmetic; an unquantized weight has `element_bytes`."""
+    rows, columns = shape
+    if spec.kept is not None:
+        return rows * -(-columns // 8) + stored_bytes(*spec.inner(rows), element_bytes)
+    if spec.format != "grid":
+        shapes = blockwise.shapes(rows, columns, spec.format, spec.double)
+        return sum(math.prod(size) * kind.itemsize for size, kind in shapes.values())
+    if spec.bits >= 16:
+        return rows * columns * element_bytes
+    groups = rows * quantize.groups_of(columns, spec.group)[0]
+    zeros = bitpack.packed_width(groups, spec.bits)
+    return rows * bitpack.packed_width(columns, spec.bits) + zeros + groups * torch.float16.itemsize
+
+
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """What a file of this model holds: every parameter and persistent buffer, shared memory once."""
     seen, kept = set(), {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in model.state_dict(keep_vars=True).items():  # the very tensors: on meta they have no address
         key = (tensor.data_ptr(), tensor.shape) if tensor.device.type != "meta" else id(tensor)
         if key not in seen:
             seen.add(key)
-            kept[name] = tensor
+            kept[name] = tensor.detach()
     return kept

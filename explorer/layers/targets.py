@@ -12,16 +12,20 @@ Kind = Literal["attention", "mlp", "embedding", "head"]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One matrix: module name, kind, (rows, columns), and for a tied head the name of the embedding it shares."""
+    """One matrix: module name, kind, (rows, columns), number of its block, and for a tied head the embedding's name."""
 
     name: str
     kind: Kind
     shape: tuple[int, int]
+    block: int = -1
     tied_to: str = ""
 
 
 def targets(model: nn.Module) -> list[Target]:
-    """All linear layers inside the repeated blocks, the token embedding and the output head, in the model's order."""
+    """All linear layers inside the repeated blocks, the token embedding and the output head, in the model's order.
+
+    GPT-2's Conv1D is a linear layer whose weight is stored (in, out); its shape here is (out, in) like all others.
+    """
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
     found, embedding_name = [], ""
@@ -41,10 +45,26 @@ def targets(model: nn.Module) -> list[Target]:
                     tied_to=embedding_name if tied else "",
                 )
             )
-        elif isinstance(module, nn.Linear) and any(part.isdigit() for part in name.split(".")):
+        elif _is_linear(module) and any(part.isdigit() for part in name.split(".")):
             kind: Kind = "attention" if "attn" in name or "attention" in name else "mlp"
-            found.append(Target(name=name, kind=kind, shape=_shape(module.weight)))
+            block = int(next(part for part in name.split(".") if part.isdigit()))
+            found.append(Target(name=name, kind=kind, shape=_shape(weight_of(module)), block=block))
     return found
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The (rows, columns) = (out, in) weight of a linear layer, whichever way it is kept."""
+    weight: Tensor = module.weight.detach()  # type: ignore[union-attr, operator, assignment]
+    return weight.T if type(module).__name__ == "Conv1D" else weight
+
+
+def blocks_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Name and list of the repeated decoder blocks. ValueError where there is no such list."""
+    count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, module
+    raise ValueError(f"{type(model).__name__} has no plain list of blocks, so none can be removed.")
 
 
 @torch.no_grad()
@@ -77,6 +97,10 @@ def untouched(model: nn.Module, smallest: int = 100_000) -> list[str]:
     """Large parameters that no target covers (fused experts, position tables): left alone, and named on the page."""
     covered = {f"{target.name}.weight" for target in targets(model)}
     return [n for n, p in model.named_parameters() if p.dim() > 1 and p.numel() >= smallest and n not in covered]
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _shape(weight: Tensor) -> tuple[int, int]:

@@ -4,6 +4,7 @@ KL is from the original to the compressed model, in nats. Intervals resample who
 are not independent (block bootstrap).
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear
+from explorer.layers.storage import Dense
 from explorer.records import Quality, Reading
 
 
@@ -110,6 +113,43 @@ def summarize(scores: Sequence[Score]) -> Quality:
         tokens=tokens,
         broken_positions=sum(s.broken for s in scores),
     )
+
+
+class References:
+    """The original's predictions in float32 on the first passages that hold `tokens` tokens."""
+
+    def __init__(self, base: nn.Module, passages: Sequence[Passage], tokens: int) -> None:
+        enough = next(
+            (i for i in range(len(passages)) if sum(p.predicted for p in passages[:i]) >= tokens), len(passages)
+        )
+        self.passages = passages[:enough]
+        exact = copy.deepcopy(base).float()
+        self.logits = [logits_of(exact, passage) for passage in self.passages]
+
+    def compare(self, unsettled: nn.Module) -> tuple[float, int]:
+        """(mean KL, tokens) of the weights as they are stored, decoded to float32, so that the rounding of activations
+        to the model's dtype (about .001 nats in bfloat16) does not hide small distances."""
+        exact = decoded(unsettled).float()
+        scores = [score(p, q, logits_of(exact, p)) for p, q in zip(self.passages, self.logits, strict=True)]
+        tokens = sum(s.tokens for s in scores)
+        return sum(s.kl for s in scores) / max(tokens, 1), tokens
+
+
+@torch.no_grad()
+def decoded(unsettled: nn.Module) -> nn.Module:
+    """A copy of an unsettled model with plain float32 layers in place of compressed ones."""
+    model = copy.deepcopy(unsettled)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, CompressedLinear):
+            weight = module.weight()
+            plain = nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias is not None, device="meta")
+            plain.weight = nn.Parameter(weight, requires_grad=False)
+            if module.bias is not None:
+                plain.bias = nn.Parameter(module.bias.float(), requires_grad=False)
+            model.set_submodule(name, plain)
+        elif isinstance(module, CompressedEmbedding):
+            module.stored = Dense(module.stored.dense().float())
+    return model
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

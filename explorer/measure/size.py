@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import Tensor, nn
 
+from explorer.layers import storage
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import Sparse, Spec, Stored, tensors_of
 from explorer.layers.targets import Target
-from explorer.methods import bits as bitpack
-from explorer.methods import prune, quantize
-from explorer.model.compress import plan
+from explorer.model.plan import NOTHING, Allotment, plans
 from explorer.recipe import Recipe
 from explorer.records import Footprint, How, Reading
 
@@ -40,50 +38,42 @@ def kept_parameters(model: nn.Module) -> int:
 
 
 class Predictor:
-    """Arithmetic on shapes: the exact file bytes of any recipe of one model, in well under a millisecond."""
+    """Arithmetic on shapes: the exact file bytes of any recipe of one model, in about a millisecond.
 
-    def __init__(self, base: nn.Module, found: list[Target]) -> None:
-        self.dtype = next(base.parameters()).dtype
-        self.element_bytes = self.dtype.itemsize
-        self.original = stored_bytes(base)
-        self.original_parameters = kept_parameters(base)
-        # equal matrices are counted together; a tied head costs nothing of its own
-        self.groups: dict[tuple[str, tuple[int, int]], int] = {}
-        self.example: dict[tuple[str, tuple[int, int]], Target] = {}
-        for target in found:
-            if not target.tied_to:
-                key = (target.kind, target.shape)
-                self.groups[key] = self.groups.get(key, 0) + 1
-                self.example[key] = target
+    `original` is the footprint to compare with, where `base` is what was left of a larger model.
+    """
 
-    def predict(self, recipe: Recipe) -> Footprint:
+    def __init__(self, base: nn.Module, found: list[Target], original: "Predictor | None" = None) -> None:
+        self.element_bytes = next(base.parameters()).dtype.itemsize
+        self.targets = found
+        self.bytes, self.parameters = stored_bytes(base), kept_parameters(base)
+        self.original: int = original.original if original else self.bytes
+
+    def predict(self, recipe: Recipe, allotted: Allotment = NOTHING) -> Footprint:
         """File bytes, parameters and ratio of a recipe, without touching a weight."""
-        total, parameters = self.original, self.original_parameters
+        total, parameters = self.bytes, self.parameters
         parts: dict[str, int] = {}
-        for key, count in self.groups.items():
-            kind, (rows, columns) = key
-            before = rows * columns
-            factors = plan(self.example[key], recipe)
-            after = sum(self._bytes(shape, spec) for shape, spec in factors)
-            kept = sum(r * prune.kept_columns(c, spec.sparsity) for (r, c), spec in factors)
-            if factors:
-                total += count * (after - before * self.element_bytes)
-                parameters += count * (kept - before)
-            parts[kind] = parts.get(kind, 0) + count * (after if factors else before * self.element_bytes)
+        planned = plans(self.targets, recipe, allotted)
+        for target in self.targets:
+            plan, (rows, columns) = planned[target.name], target.shape
+            if target.tied_to:
+                continue  # it costs nothing of its own
+            before = after = rows * columns * self.element_bytes
+            if plan.factors:
+                after = sum(storage.stored_bytes(shape, spec, self.element_bytes) for shape, spec in plan.all())
+                after += columns * self.element_bytes if plan.scaled else 0
+                total += after - before
+                parameters += sum(kept_values(shape, spec) for shape, spec in plan.all()) - rows * columns
+            parts[target.kind] = parts.get(target.kind, 0) + after
         parts["rest"] = total - sum(parts.values())
         return footprint(total, parameters, self.original, total, "calculated", parts)
 
-    def _bytes(self, shape: tuple[int, int], spec: Spec) -> int:
-        rows, columns = shape
-        if spec.sparsity:
-            kept = prune.kept_columns(columns, spec.sparsity)
-            return rows * -(-columns // 8) + self._bytes((rows, kept), Spec(bits=spec.bits, group=spec.group))
-        if spec.bits >= 16:
-            return rows * columns * self.element_bytes
-        groups, _ = quantize.groups_of(columns, spec.group)
-        codes = rows * bitpack.packed_width(columns, spec.bits)
-        zeros = bitpack.packed_width(rows * groups, spec.bits)
-        return codes + zeros + rows * groups * torch.float16.itemsize
+
+def kept_values(shape: tuple[int, int], spec: Spec) -> int:
+    """Weights that a matrix stored so keeps."""
+    if spec.kept is None:
+        return shape[0] * shape[1]
+    return spec.kept if spec.flat else shape[0] * spec.kept
 
 
 def footprint(

@@ -1,5 +1,6 @@
-"""Two thin factors instead of one matrix: truncated SVD by the eigenvectors of the smaller Gram matrix
-(W ≈ U_r U_rᵀ W, Eckart–Young). Knows nothing of layers or recipes."""
+"""Two thin factors instead of one matrix: W ≈ U_r (U_rᵀ W) with the strongest eigenvectors of W H Wᵀ. H = E[x xᵀ] is
+the optimum for the outputs (equal to SVD-LLM's truncation, Wang et al., arXiv 2403.07378, §3.2), H = diag(E|x|) is ASVD
+with α = ½ (Yuan et al., arXiv 2312.05821, §3.2), H = I the plain SVD. Knows nothing of layers or recipes."""
 
 import torch
 from torch import Tensor
@@ -8,10 +9,10 @@ from torch import Tensor
 def rank_for(rows: int, columns: int, keep: float) -> int:
     """The rank whose two factors hold at most `keep` of the matrix's parameters: r (n + m) ≤ keep · n m; at least 1.
 
-    Rounded down to a multiple of 8 where that leaves anything, so that kernels meet aligned shapes.
+    Rounded down to a multiple of 4 where that leaves anything, so that kernels meet aligned shapes.
     """
     rank = int(keep * rows * columns / (rows + columns) + 1e-9)
-    return max(1, rank - rank % 8 if rank >= 8 else rank)
+    return max(1, rank - rank % 4 if rank >= 4 else rank)
 
 
 def highest_rank(rows: int, columns: int) -> int:
@@ -19,14 +20,79 @@ def highest_rank(rows: int, columns: int) -> int:
     return min(rows, columns, rank_for(rows, columns, 1.0))
 
 
-def spectrum(weight: Tensor, rank: int | None = None) -> tuple[Tensor, Tensor]:
-    """(n, m) weight → left (n, r) and right (r, m) in its dtype, strongest direction first; left @ right ≈ weight.
+def spectrum(
+    weight: Tensor, rank: int | None = None, inputs: Tensor | None = None, outputs: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, m) weight → left (n, r), right (r, m) in its dtype, strongest direction first, and all eigenvalues float32.
 
-    Any lower rank is a slice of both. `rank` defaults to the full rank, which gives the weight back.
+    `inputs` is H (m, m), its diagonal (m,), or None for I. `outputs` G (n, n) = E[g gᵀ] of the loss's gradient says
+    which outputs matter (a Kronecker-factored Fisher matrix, Martens & Grosse, arXiv 1503.05671, §3): with G = R Rᵀ the
+    best factors of Rᵀ W are found and turned back. Any lower rank is a slice of both factors; the eigenvalues cut off
+    sum up to the squared error in the norm of H and G, and those kept are the power of each factor's coordinate.
     """
-    rows, columns = weight.shape
-    w = weight.float()
-    gram = w @ w.T if rows <= columns else w.T @ w
-    basis = torch.linalg.eigh(gram).eigenvectors.flip(1)[:, :rank]  # ascending → strongest first
-    left, right = (basis, basis.T @ w) if rows <= columns else (w @ basis, basis.T)
-    return left.to(weight.dtype).contiguous(), right.to(weight.dtype).contiguous()
+    turn = None if outputs is None else _output_root(outputs)
+    w = weight.float() if turn is None else turn.T @ weight.float()
+    rows, columns = w.shape
+    if rows <= columns:
+        weighted = w if inputs is None else w * inputs if inputs.dim() == 1 else w @ inputs
+        values, basis = torch.linalg.eigh(weighted @ w.T)  # ascending
+        basis = basis.flip(1)
+    else:  # W H Wᵀ has the eigenvalues of Lᵀ Wᵀ W L with H = L Lᵀ, and the eigenvectors W L v / √λ
+        root = _root(inputs, columns)
+        tall = w if root is None else w * root if root.dim() == 1 else w @ root
+        values, turned = torch.linalg.eigh(tall.T @ tall)
+        basis = torch.linalg.qr(tall @ turned.flip(1)).Q  # orthonormal even where λ is next to nothing
+    values, left = values.flip(0).clamp(min=0), basis[:, :rank]
+    right = left.T @ w
+    if turn is not None:
+        left = torch.linalg.solve_triangular(turn.T, left, upper=True)
+    return left.to(weight.dtype).contiguous(), right.to(weight.dtype).contiguous(), values
+
+
+def allocate(spectra: list[Tensor], shapes: list[tuple[int, int]], keep: float) -> list[int]:
+    """Ranks of many matrices under one budget of `keep` of all their parameters: first the eigenvalues that save most
+    for each parameter. 0 where the matrix stays whole, since its rank passed break-even.
+    """
+    budget = keep * sum(n * m for n, m in shapes)
+    fits = (size for size in (8, 4, 2) if sum(min(size, n, m) * (n + m) for n, m in shapes) <= budget)
+    step = next(fits, 1)  # ranks are multiples of it, and at least it
+    gains = torch.cat([values / (n + m) for values, (n, m) in zip(spectra, shapes, strict=True)])
+    owner = torch.cat([torch.full((len(values),), i) for i, values in enumerate(spectra)])
+    owner = owner[gains.argsort(descending=True, stable=True)]
+
+    def ranks(taken: int) -> list[int]:
+        counts = torch.bincount(owner[:taken], minlength=len(shapes)).tolist()
+        rounded = [max(min(step, n, m), count - count % step) for count, (n, m) in zip(counts, shapes, strict=True)]
+        return [0 if r >= highest_rank(*shape) else r for r, shape in zip(rounded, shapes, strict=True)]
+
+    def cost(taken: int) -> int:
+        return sum(n * m if r == 0 else r * (n + m) for r, (n, m) in zip(ranks(taken), shapes, strict=True))
+
+    low, high = 0, len(owner)  # the most directions whose cost, as rounded, is within the budget
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle - 1)
+    return ranks(low)
+
+
+def _output_root(outputs: Tensor) -> Tensor:
+    """Lower R with R Rᵀ = G and its mean diagonal added: what few gradients have not shown counts too."""
+    mean = outputs.diagonal().mean().clamp(min=1e-30)
+    root: Tensor = torch.linalg.cholesky(outputs / mean + torch.eye(len(outputs), device=outputs.device))
+    return root * mean.sqrt()
+
+
+def _root(inputs: Tensor | None, columns: int) -> Tensor | None:
+    """L with H = L Lᵀ; a little is added to the diagonal where H is not quite positive."""
+    if inputs is None:
+        return None
+    if inputs.dim() == 1:
+        return inputs.sqrt()
+    little = 1e-6 * inputs.diagonal().mean().clamp(min=1e-12)
+    eye = torch.eye(columns, device=inputs.device)
+    root, failed = torch.linalg.cholesky_ex(inputs + little * eye)
+    while failed and little.isfinite():
+        little = 10 * little  # rounded to bfloat16, H of few tokens has eigenvalues well below zero
+        root, failed = torch.linalg.cholesky_ex(inputs + little * eye)
+    safe: Tensor = root
+    return safe

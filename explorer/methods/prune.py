@@ -1,8 +1,14 @@
-"""Scores to masks. Magnitude pruning compares within each output row (Sun et al., Wanda, arXiv 2306.11695, §3): every
-row keeps the same number of weights. Knows nothing of layers or recipes."""
+"""Scores to masks. Within each output row every row keeps the same number of weights (Sun et al., Wanda, arXiv
+2306.11695, §3); within a layer or a model the smallest go wherever they are. Knows nothing of layers or recipes."""
 
 import torch
 from torch import Tensor
+
+
+def pattern_of(pattern: str) -> tuple[int, int] | None:
+    """(kept, of how many neighbours) of an n:m pattern; None where it is unstructured."""
+    kept, found, size = pattern.partition(":")
+    return (int(kept), int(size)) if found else None
 
 
 def kept_columns(columns: int, sparsity: float) -> int:
@@ -10,25 +16,46 @@ def kept_columns(columns: int, sparsity: float) -> int:
     return max(1, columns - round(columns * sparsity))
 
 
-def magnitude_keys(weight: Tensor) -> Tensor:
-    """(rows, columns) weights → integers that order like their sizes, ties by column; no two in a row are equal.
+def kept_in_pattern(columns: int, pattern: tuple[int, int]) -> int:
+    """Weights that a row keeps under n:m; a last group that is not whole keeps its share, rounded up."""
+    kept, size = pattern
+    return columns // size * kept - (-(columns % size) * kept // size)
+
+
+def ria(weight: Tensor, importance: Tensor) -> Tensor:
+    """Relative importance and activations (Zhang et al., ICLR 2024, §3.1): (|w| / Σ row + |w| / Σ column) · E[x²]^¼.
+
+    (rows, columns) weight and (columns,) E[x²] → (rows, columns) float32 scores.
+    """
+    size = weight.abs().float()
+    tiny = torch.finfo(torch.float32).tiny
+    share = size / size.sum(1, keepdim=True).clamp(min=tiny) + size / size.sum(0, keepdim=True).clamp(min=tiny)
+    return share * importance**0.25
+
+
+def wanda(weight: Tensor, importance: Tensor) -> Tensor:
+    """|w| · √E[x²] (Wanda, §3): (rows, columns) weight and (columns,) E[x²] → (rows, columns) float32 scores."""
+    return weight.abs().float() * importance.sqrt()
+
+
+def keys(score: Tensor) -> Tensor:
+    """(rows, columns) scores ≥ 0 → integers that order like them, ties by column; no two in a row are equal.
 
     The bits of a positive float order like the float, so the key is those bits above the column number.
     """
-    size = weight.abs()
-    narrow = size.dtype in (torch.bfloat16, torch.float16) and size.shape[1] < 2**16
-    bits = size.view(torch.int16).int() if narrow else size.float().view(torch.int32).long()
-    columns = torch.arange(size.shape[1], dtype=bits.dtype, device=size.device)
+    narrow = score.dtype in (torch.bfloat16, torch.float16) and score.shape[1] < 2**16
+    bits = score.view(torch.int16).int() if narrow else score.float().contiguous().view(torch.int32).long()
+    columns = torch.arange(score.shape[1], dtype=bits.dtype, device=score.device)
     return (bits << (16 if narrow else 32)) | columns
 
 
-def ranks(keys: Tensor) -> Tensor:
+def ranks(ordered: Tensor) -> Tensor:
     """(rows, columns) keys → each one's place within its row, 0 = smallest. Any mask is then a comparison."""
-    order = keys.argsort(dim=1)
-    columns = keys.shape[1]
+    order = ordered.argsort(dim=1)
+    columns = ordered.shape[1]
     place = torch.int16 if columns <= 2**15 else torch.int32
-    steps = torch.arange(columns, dtype=place, device=keys.device).expand_as(order)
-    return torch.empty(order.shape, dtype=place, device=keys.device).scatter_(1, order, steps)
+    steps = torch.arange(columns, dtype=place, device=ordered.device).expand_as(order)
+    return torch.empty(order.shape, dtype=place, device=ordered.device).scatter_(1, order, steps)
 
 
 def mask_from_ranks(row_ranks: Tensor, sparsity: float) -> Tensor:
@@ -37,7 +64,46 @@ def mask_from_ranks(row_ranks: Tensor, sparsity: float) -> Tensor:
     return row_ranks >= columns - kept_columns(columns, sparsity)
 
 
-def mask_from_keys(keys: Tensor, sparsity: float) -> Tensor:
+def mask_from_keys(ordered: Tensor, sparsity: float) -> Tensor:
     """The same mask without ranks, by selecting each row's threshold: cheaper when it is needed once."""
-    columns = keys.shape[1]
-    return keys >= keys.kthvalue(columns - kept_columns(columns, sparsity) + 1, dim=1, keepdim=True).values
+    columns = ordered.shape[1]
+    return ordered >= ordered.kthvalue(columns - kept_columns(columns, sparsity) + 1, dim=1, keepdim=True).values
+
+
+def mask_of_layer(score: Tensor, kept: int) -> Tensor:
+    """True for exactly `kept` weights of the whole (rows, columns) matrix: the largest scores, ties by place."""
+    flat = score.flatten().float()
+    threshold = flat.kthvalue(flat.numel() - kept + 1).values
+    mask = flat > threshold
+    level = (flat == threshold).nonzero().flatten()
+    mask[level[len(level) - (kept - int(mask.sum())) :]] = True
+    return mask.view(score.shape)
+
+
+def mask_of_pattern(ordered: Tensor, pattern: tuple[int, int]) -> Tensor:
+    """True for the n largest of every m neighbours of a row: (rows, columns) keys (see `keys`) → mask."""
+    rows, columns = ordered.shape
+    kept, size = pattern
+    whole = columns // size * size
+    groups = ordered[:, :whole].reshape(rows, -1, size)
+    best = groups.topk(kept, dim=2).indices
+    mask = torch.zeros(groups.shape, dtype=torch.bool, device=ordered.device).scatter_(2, best, True).view(rows, whole)
+    if whole == columns:
+        return mask
+    rest = ordered[:, whole:]
+    stay = kept_in_pattern(columns, pattern) - whole // size * kept
+    last = torch.zeros_like(rest, dtype=torch.bool).scatter_(1, rest.topk(stay, dim=1).indices, True)
+    return torch.cat([mask, last], dim=1)
+
+
+def share_below(scores: list[Tensor], sparsity: float) -> list[int]:
+    """One threshold for many matrices: how many weights each loses when `sparsity` of all go, smallest score first."""
+    counts = [score.numel() for score in scores]
+    wanted, low, high = round(sparsity * sum(counts)), 0.0, max(float(score.max()) for score in scores)
+    for _ in range(30):
+        middle = (low + high) / 2
+        if sum(int((score < middle).sum()) for score in scores) > wanted:
+            high = middle
+        else:
+            low = middle
+    return [min(int((score < low).sum()), score.numel() - 1) for score in scores]

@@ -1,64 +1,98 @@
-"""compress(model, recipe, facts) → model. Pure: the original is never touched, and what a recipe leaves alone is shared
-with it by reference. Always from the original weights, so the path of the sliders does not matter.
+"""build(model, recipe, facts) → a compressed model. Pure: the original is never touched, and what a recipe leaves alone
+is shared with it by reference. Always from the original weights, so the path of the sliders does not matter.
 
-Order: factorize, then prune the factors, then quantize what is kept. A sparse or rounded matrix has a higher rank,
-masks come from unrounded weights, and pruning before rounding is the better order (Harma et al., arXiv 2405.20935).
+Order: take blocks, channels and heads out, factorize, prune the factors, quantize what is kept, mend with a residual. A
+sparse or rounded matrix has a higher rank, masks come from unrounded weights, and pruning before rounding is the better
+order (Harma et al., arXiv 2405.20935).
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import cast
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from explorer.layers.kernels import Kernel
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
-from explorer.layers.storage import Quantized, Sparse, Spec, Stored, empty, encode
-from explorer.layers.targets import Target, targets
-from explorer.methods import factorize
-from explorer.model.facts import Facts
+from explorer.layers.storage import Quantized, Sparse, Stored, empty, encode
+from explorer.layers.targets import Target, siblings, targets, weight_of
+from explorer.methods import factorize, prune, quantize
+from explorer.model import structure
+from explorer.model.encode import Job, store, store_together, together
+from explorer.model.facts import Facts, ReducedFacts
+from explorer.model.plan import NOTHING, Allotment, Plan, plans
 from explorer.recipe import Recipe
 
-Plan = tuple[tuple[tuple[int, int], Spec], ...]  # (shape, spec) of each factor; () = left as it is
-Store = Callable[[Target, Plan], list[Stored]]
+R = TypeVar("R")
+Stores = Mapping[str, list[list[Stored]]]  # target → branches of factors
 
 
-def plan(target: Target, recipe: Recipe) -> Plan:
-    """How this recipe stores this matrix: nothing, one Stored, or two thin factors."""
-    rows, columns = target.shape
-    if target.kind in ("embedding", "head"):
-        if recipe.head_bits == 16:
-            return ()
-        return (((rows, columns), Spec(bits=recipe.head_bits, group=recipe.group_size(recipe.head_bits))),)
-    spec = Spec(bits=recipe.bits, group=recipe.group_size(recipe.bits), sparsity=recipe.sparsity)
-    if recipe.keep < 1:
-        rank = factorize.rank_for(rows, columns, recipe.keep)
-        return (((rows, rank), spec), ((rank, columns), spec))
-    return (((rows, columns), spec),) if spec.bits < 16 or spec.sparsity else ()
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A model that stores its weights as the recipe says (call `settle` before running it), and what was allotted."""
+
+    model: nn.Module
+    allotted: Allotment
+    note: str = ""
+
+
+def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, None, Built]:
+    """Step by step; yields the share done so that a caller can show it, or stop."""
+    note, start = "", 0.0
+    if recipe.hands_on and facts.tokens and not facts.refined:
+        for share in facts.refine(base):
+            start = 0.8 * share
+            yield start
+    if recipe.structural:
+        reduced = reduce(base, recipe, facts)
+        base, note = reduced.model, reduced.note
+        facts = ReducedFacts(facts, reduced.origin, reduced.changed, reduced.kept_channels)
+    found = targets(base)
+    allotted = allot(base, found, recipe, facts)
+    planned = plans(found, recipe, allotted)
+    scales = _input_scales(base, recipe, facts, planned) if recipe.quant == "awq" else {}
+    stores = yield from _scaled(_stores(base, found, recipe, facts, planned, scales), start, 1 - start)
+    return Built(model=_install(base, found, planned, stores, scales), allotted=allotted, note=note)
+
+
+def reduce(base: nn.Module, recipe: Recipe, facts: Facts | None) -> structure.Reduced:
+    """The recipe's blocks, channels and heads taken out; without facts only the shapes are right."""
+    return structure.reduce(
+        base,
+        depth=recipe.depth,
+        width=recipe.width,
+        heads=recipe.heads,
+        depth_method="angular" if recipe.depth_by == "angular" else "influence",
+        width_method="flap" if recipe.width_by == "flap" else "nystrom",
+        facts=facts,
+    )
 
 
 def compress(base: nn.Module, recipe: Recipe, facts: Facts) -> nn.Module:
-    """A model of its own that stores its weights as the recipe says; call `settle` on it before running it."""
-
-    def store(target: Target, factors: Plan) -> list[Stored]:
-        weight = cast(nn.Linear, base.get_submodule(target.name)).weight.detach()
-        if len(factors) == 2:
-            rank = factors[1][0][0]
-            left, right = facts.spectrum(target.name, weight)
-            spec = factors[0][1]
-            ranks = facts.right_ranks(target.name, weight)[:rank] if spec.sparsity else None
-            return [encode(left[:, :rank].clone(), spec), encode(right[:rank].clone(), spec, ranks)]
-        spec = factors[0][1]
-        return [encode(weight, spec, facts.ranks(target.name, weight) if spec.sparsity else None)]
-
-    return _rebuild(base, recipe, store)
+    """`build` in one go."""
+    steps = build(base, recipe, facts)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            built: Built = end.value
+            return built.model
 
 
-def skeleton(base: nn.Module, recipe: Recipe) -> nn.Module:
-    """The same structure with empty buffers, for loading an export into; `base` may live on the meta device."""
-    dtype = next(base.parameters()).dtype
-    return _rebuild(base, recipe, lambda _, factors: [empty(shape, spec, dtype) for shape, spec in factors])
+def skeleton(base: nn.Module, recipe: Recipe, allotted: Allotment = NOTHING) -> nn.Module:
+    """The same structure with empty buffers, for loading an export into; `base` has the export's blocks and widths
+    already and may live on the meta device."""
+    dtype, found = next(base.parameters()).dtype, targets(base)
+    planned = plans(found, recipe, allotted)
+    stores = {
+        name: [[empty(shape, spec, dtype) for shape, spec in branch] for branch in (p.factors, p.residual) if branch]
+        for name, p in planned.items()
+    }
+    scales = {t.name: torch.empty(t.shape[1], dtype=dtype) for t in found if planned[t.name].scaled}
+    return _install(base, found, planned, stores, scales)
 
 
 def settle(model: nn.Module, siblings: Sequence[Sequence[str]] = ()) -> nn.Module:
@@ -91,20 +125,158 @@ def notes_of(model: nn.Module) -> list[str]:
     return sorted(set(filter(None, notes)))
 
 
-def _rebuild(base: nn.Module, recipe: Recipe, store: Store) -> nn.Module:
+def allot(base: nn.Module, found: Sequence[Target], recipe: Recipe, facts: Facts) -> Allotment:
+    """One budget for all matrices: the same threshold for every score, or the best eigenvalues of all spectra."""
+    kept: dict[str, int] = {}
+    rank: dict[str, int] = {}
+    layers = [t for t in found if t.kind in ("attention", "mlp")]
+    places = 1 + max((t.block for t in layers), default=-1)
+    settings = {t.name: recipe.setting(t.name, t.kind, t.block, places) for t in layers}
+    if recipe.scope == "global" and recipe.sparsity:
+        chosen = [t for t in layers if settings[t.name].sparsity == recipe.sparsity and settings[t.name].keep == 1]
+        scores = [facts.score(t.name, weight_of(base.get_submodule(t.name)), recipe.prune) for t in chosen]
+        lost = prune.share_below(scores, recipe.sparsity) if chosen else []
+        kept = {t.name: t.shape[0] * t.shape[1] - count for t, count in zip(chosen, lost, strict=True)}
+    if recipe.allocate == "global" and recipe.keep < 1:
+        chosen = [t for t in layers if settings[t.name].keep == recipe.keep]
+        weights = [weight_of(base.get_submodule(t.name)) for t in chosen]
+        spectra = [facts.spectrum(t.name, w, recipe.factorize)[2].cpu() for t, w in zip(chosen, weights, strict=True)]
+        ranks = factorize.allocate(spectra, [t.shape for t in chosen], recipe.keep)
+        rank = {t.name: r for t, r in zip(chosen, ranks, strict=True)}
+    return Allotment(kept=kept, rank=rank)
+
+
+def _stores(
+    base: nn.Module,
+    found: Sequence[Target],
+    recipe: Recipe,
+    facts: Facts,
+    planned: Mapping[str, Plan],
+    scales: Mapping[str, Tensor],
+) -> Generator[float, None, Stores]:
+    """Everything encoded: matrix by matrix, or all of one shape together where errors are handed on."""
+    jobs: list[Job] = []
+    for target in found:
+        plan = planned[target.name]
+        if plan.factors and not target.tied_to:
+            jobs += _jobs(target, weight_of(base.get_submodule(target.name)), plan, recipe, facts, scales)
+    stored: dict[tuple[str, int], Stored] = {}
+    batches = together(jobs, recipe)
+    alone = [job for job in jobs if not any(job in batch for batch in batches)]
+    done, steps = 0.0, len(jobs) + sum(bool(planned[t.name].residual) for t in found)
+    for job in alone:
+        stored[job.name, job.place] = store(job, recipe, facts)
+        done += 1
+        yield done / steps
+    for batch in batches:
+        results = yield from _scaled(store_together(batch, recipe), done / steps, len(batch) / steps)
+        stored |= {(job.name, job.place): one for job, one in zip(batch, results, strict=True)}
+        done += len(batch)
+    stores: dict[str, list[list[Stored]]] = {}
+    for target in found:
+        plan = planned[target.name]
+        if plan.factors and not target.tied_to:
+            stores[target.name] = [[stored[target.name, place] for place in range(len(plan.factors))]]
+            if plan.residual:
+                weight = weight_of(base.get_submodule(target.name))
+                stores[target.name].append(_residual(target, weight, stores, plan, facts, scales))
+                done += 1
+                yield done / steps
+    return stores
+
+
+def _scaled(steps: Generator[float, None, R], start: float, part: float) -> Generator[float, None, R]:
+    """The same steps, whose share done is a part of something larger."""
+    while True:
+        try:
+            yield start + part * next(steps)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+
+def _jobs(
+    target: Target, weight: Tensor, plan: Plan, recipe: Recipe, facts: Facts, scales: Mapping[str, Tensor]
+) -> Iterator[Job]:
+    name, inside = target.name, target.kind in ("attention", "mlp")
+    gram = facts.felt_gram(name) if inside else None
+    importance = facts.importance(name) if inside else None
+    if len(plan.factors) == 1:
+        job = Job(name=name, place=0, matrix=weight, spec=plan.factors[0][1], gram=gram, importance=importance)
+        if name not in scales:
+            yield replace(job, whole=True)
+            return
+        scale = scales[name].float()
+        seen = None if gram is None else gram / scale / scale[:, None]  # of the inputs as they will be divided
+        yield replace(job, matrix=weight * scales[name], unscaled=weight, gram=seen)
+        return
+    rank = plan.factors[1][0][0]
+    left, right, values = facts.spectrum(name, weight, recipe.factorize)
+    power = values[:rank] if recipe.factorize == "covariance" and gram is not None else None
+    yield Job(name=name, place=0, matrix=left[:, :rank].clone(), spec=plan.factors[0][1], importance=power)
+    ranks = None
+    if recipe.sparsity and recipe.prune in ("magnitude", "wanda"):
+        ranks = facts.right_ranks(name, weight, recipe.factorize, recipe.prune)[:rank]
+    yield Job(
+        name=name,
+        place=1,
+        matrix=right[:rank].clone(),
+        spec=plan.factors[1][1],
+        gram=gram,
+        importance=importance,
+        ranks=ranks,
+    )
+
+
+def _residual(
+    target: Target, weight: Tensor, stores: Stores, plan: Plan, facts: Facts, scales: Mapping[str, Tensor]
+) -> list[Stored]:
+    """The best two thin factors of what is lost, in the norm of the inputs (Liu et al., EoRA, arXiv 2410.21271, §3)."""
+    layer = CompressedLinear(stores[target.name], None, scales.get(target.name))
+    lost = weight.float() - layer.weight().to(weight.device)
+    left, right, _ = factorize.spectrum(lost, plan.residual[1][0][0], facts.gram(target.name))
+    scale = scales.get(target.name)
+    right = right if scale is None else right * scale.float()
+    return [encode(part.to(weight.dtype), plan.residual[0][1]) for part in (left, right)]
+
+
+def _input_scales(base: nn.Module, recipe: Recipe, facts: Facts, planned: Mapping[str, Plan]) -> dict[str, Tensor]:
+    """AWQ's scales, one for all layers with the same input."""
+    groups = siblings(base)
+    single = [[t.name] for t in targets(base) if not any(t.name in group for group in groups)]
+    scales: dict[str, Tensor] = {}
+    for group in chain(groups, single):
+        scaled = [name for name in group if planned[name].scaled]
+        size = facts.mean_size(scaled[0]) if scaled else None
+        importance = facts.importance(scaled[0]) if scaled else None
+        if size is None or importance is None:
+            continue
+        weights = [weight_of(base.get_submodule(name)) for name in scaled]
+        spec = planned[scaled[0]].factors[0][1]
+        scale = quantize.awq_scale(weights, size, importance, spec.bits, spec.group).to(weights[0].dtype)
+        scales |= dict.fromkeys(scaled, scale)
+    return scales
+
+
+def _install(
+    base: nn.Module,
+    found: Sequence[Target],
+    planned: Mapping[str, Plan],
+    stores: Stores,
+    scales: Mapping[str, Tensor],
+) -> nn.Module:
     shared: Iterable[Tensor] = chain(base.parameters(), base.buffers())
     model = copy.deepcopy(base, {id(tensor): tensor for tensor in shared})  # the modules anew, every tensor shared
-    embeddings: dict[str, Stored] = {}
-    for target in targets(base):
-        factors = plan(target, recipe)
-        if not factors:
+    for target in found:
+        if not planned[target.name].factors:
             continue
-        stored = [embeddings[target.tied_to]] if target.tied_to else store(target, factors)
+        branches = stores[target.tied_to or target.name]
+        module = base.get_submodule(target.name)
         if target.kind == "embedding":
-            embeddings[target.name] = stored[0]
-            scale = getattr(base.get_submodule(target.name), "embed_scale", None)
-            model.set_submodule(target.name, CompressedEmbedding(stored[0], scale))
+            model.set_submodule(target.name, CompressedEmbedding(branches[0][0], getattr(module, "embed_scale", None)))
         else:
-            bias = cast(nn.Linear, base.get_submodule(target.name)).bias
-            model.set_submodule(target.name, CompressedLinear(stored, None if bias is None else bias.detach()))
+            bias = getattr(module, "bias", None)
+            scale = scales.get(target.name)
+            own = None if scale is None else scale.clone()  # a file counts shared memory once
+            model.set_submodule(target.name, CompressedLinear(branches, None if bias is None else bias.detach(), own))
     return model

@@ -4,6 +4,7 @@ same kernel on the same weights. The step is taken only where it was compared wi
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import signature
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -68,48 +69,56 @@ class Step:
                 _together([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]),
                 _norm(block.self_attn.q_norm) if hasattr(block.self_attn, "q_norm") else None,
                 _norm(block.self_attn.k_norm) if hasattr(block.self_attn, "k_norm") else None,
-                block.self_attn.o_proj,
+                _single(block.self_attn.o_proj),
                 _norm(block.post_attention_layernorm),
                 _together([block.mlp.gate_proj, block.mlp.up_proj]),
                 block.mlp.act_fn,
-                block.mlp.down_proj,
+                _single(block.mlp.down_proj),
             )
             for block in body.layers
         ]
         self.norm = _norm(body.norm)
-        self.head: Any = model.lm_head
+        lm_head: Any = model.lm_head
+        self.head = _single(lm_head)
 
     def __call__(self, ids: Tensor, place: int, kept: list[Tensor]) -> Tensor:
         """ids (1, 1) at position `place`; writes its keys and values into `kept`; logits (vocabulary,) float32."""
         if place >= len(self.cos):
             self._turn_to(2 * place + 64, ids.device)
         heads, groups, size, dtype = self.heads, self.groups, self.size, self.dtype
-        cos, sin = self.cos[place], self.sin[place]  # (head,)
-        both, end = heads + groups, place + 1
+        cos, sin = self.cos[place], self.sin[place]  # (heads + 2 groups, head)
+        end, half = place + 1, size // 2
         x = self.body.embed_tokens(ids)[0].float()
         for i, (before, qkv, q_norm, k_norm, out, after, gate_up, act, down) in enumerate(self.blocks):
-            mixed = qkv(before(x).to(dtype)).view(-1, size)  # (heads + 2 groups, head)
-            turned = mixed[:both]
+            mixed = qkv(before(x).to(dtype)).view(-1, size)
             if q_norm and k_norm:
-                turned = torch.cat([q_norm(turned[:heads].float()), k_norm(turned[heads:].float())]).to(dtype)
-            turned = torch.addcmul(turned * cos, turned.roll(size // 2, 1), sin)
+                q, k, v = torch.split(mixed.float(), [heads, groups, groups])
+                mixed = torch.cat([q_norm(q), k_norm(k), v]).to(dtype)
+            turned = torch.addcmul(mixed * cos, mixed.roll(half, 1), sin)
             keys, values = kept[2 * i], kept[2 * i + 1]
-            keys[0, :, place] = turned[heads:]
-            values[0, :, place] = mixed[both:]
-            query = turned[:heads].view(1, groups, heads // groups, size)  # a group's heads stand as its positions
-            seen = F.scaled_dot_product_attention(query, keys[:, :, :end], values[:, :, :end], scale=self.scaling)
-            x = x + out(seen.reshape(1, -1))
+            _, k, v = torch.split(turned, [heads, groups, groups])
+            keys.select(2, place).copy_(k)
+            values.select(2, place).copy_(v)
+            query = turned[:heads].view(1, groups, -1, size)  # a group's heads stand as its positions
+            seen = F.scaled_dot_product_attention(
+                query, keys.narrow(2, 0, end), values.narrow(2, 0, end), scale=self.scaling
+            )
+            x = x.add_(out(seen.view(1, -1)))
             gate, up = gate_up(after(x).to(dtype)).chunk(2, dim=1)
-            x = x + down(act(gate) * up)
+            x = x.add_(down(act(gate).mul_(up)))
         logits: Tensor = self.head(self.norm(x).to(dtype))
         return logits[0].float()
 
     def _turn_to(self, length: int, device: torch.device) -> None:
-        """Rotary tables for `length` positions, the sign of the half that is turned folded into the sine."""
+        """Rotary tables for `length` positions, (length, heads + 2 groups, head): values are turned by nothing, and the
+        sign of the half that is turned is folded into the sine."""
         positions = torch.arange(length, device=device)[None]
-        cos, sin = self.body.rotary_emb(torch.empty(1, dtype=self.dtype, device=device), positions)
-        self.cos, self.sin = cos[0], sin[0].clone()
-        self.sin[:, : self.size // 2] *= -1
+        cos, sin = (t[0] for t in self.body.rotary_emb(torch.empty(1, dtype=self.dtype, device=device), positions))
+        sin = torch.cat([-sin[:, : self.size // 2], sin[:, self.size // 2 :]], dim=1)
+        turned = (length, self.heads + self.groups, self.size)
+        still = (length, self.groups, self.size)
+        self.cos = torch.cat([cos[:, None].expand(turned), cos.new_ones(still)], dim=1)
+        self.sin = torch.cat([sin[:, None].expand(turned), sin.new_zeros(still)], dim=1)
 
 
 def reference(model: nn.Module, ids: Tensor, cache: DynamicCache) -> Tensor:
@@ -153,13 +162,22 @@ def _agrees(model: nn.Module, step: Step) -> bool:
 
 def _together(layers: Sequence[nn.Module]) -> Product:
     """One product for layers with one input, (1, in) → (1, all outputs): the shared kernel where they have one."""
-    shares = [m._steps[0] for m in layers if isinstance(m, CompressedLinear) and len(m._steps) == 1]
-    found = [s.shared for s in shares if isinstance(s, Share)]
-    if len(found) == len(layers) and all(s is found[0] for s in found):
-        biases = [m.bias for m in layers]
-        if all(b is None for b in biases):
-            return found[0].kernel
-    return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
+    kernels = [layer.only if isinstance(layer, CompressedLinear) else None for layer in layers]
+    products = [kernel.shared for kernel in kernels if isinstance(kernel, Share)]
+    alone = all(layer.bias is None for layer in layers)
+    if alone and len(products) == len(layers) and all(product is products[0] for product in products):
+        return products[0].kernel.forward
+    singles = [_single(layer) for layer in layers]
+    return lambda x: torch.cat([single(x) for single in singles], dim=-1)
+
+
+def _single(layer: nn.Module) -> Product:
+    """A linear layer's product without the module calls around it."""
+    if isinstance(layer, CompressedLinear) and layer.only is not None and layer.bias is None:
+        return layer.only.forward
+    if type(layer) is nn.Linear:
+        return partial(F.linear, weight=layer.weight, bias=layer.bias)
+    return layer
 
 
 def _norm(module: Any) -> Product:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from explorer import assets
 from explorer.layers.storage import tensors_of
 from explorer.model import hub
 from explorer.model.compress import settle, skeleton
+from explorer.model.plan import Allotment
 from explorer.model.preflight import ModelRejected, check_folder, check_memory
 from explorer.recipe import Recipe
 
@@ -25,16 +26,22 @@ FORMAT, VERSION = "size-explorer", 1
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def write(model: nn.Module, recipe: Recipe, tokenizer: Any, base: str, metrics: dict[str, Any], folder: Path) -> int:
+About = tuple[Recipe, Allotment, str]  # the recipe, what was allotted to single matrices, the name of the original
+
+
+def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any], folder: Path) -> int:
     """Write an unsettled model to `folder`, which must not exist; the bytes of its tensors in the file.
+
+    A model that only lost blocks, channels or heads is a plain one: transformers opens the folder without this program.
 
     ValueError for a folder that cannot be used, ModelRejected where what was written does not read back the same.
     """
+    recipe, allotted, base = about
     if not SAFE_NAME.fullmatch(folder.name):
         raise ValueError(f"{folder.name!r} cannot be a folder's name here: use letters, digits, dots and dashes.")
     if folder.exists():
         raise ValueError(f"{folder} exists already; choose another name, nothing is overwritten.")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors_of(model).items()}
+    tensors = {n: t.detach().cpu().contiguous() for n, t in _as_transformers(model, tensors_of(model)).items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     needed = sum(t.numel() * t.element_size() for t in tensors.values())
     if shutil.disk_usage(folder.parent).free < 1.1 * needed + 20_000_000:
@@ -45,8 +52,9 @@ def write(model: nn.Module, recipe: Recipe, tokenizer: Any, base: str, metrics: 
         (partial / "model.safetensors").chmod(0o644)
         model.config.save_pretrained(partial)  # type: ignore[union-attr, operator]
         tokenizer.save_pretrained(partial)
-        about = {"format": FORMAT, "version": VERSION, "base_model": base, "recipe": recipe.to_dict()}
-        _write_json(partial / "recipe.json", about)
+        described = {"format": FORMAT, "version": VERSION, "base_model": base, "recipe": recipe.to_dict()}
+        described["allotted"] = {"kept": dict(allotted.kept), "rank": dict(allotted.rank)}
+        _write_json(partial / "recipe.json", described)
         _write_json(partial / "metrics.json", metrics)
         (partial / "README.md").write_text(card(recipe, base, metrics), encoding="utf-8")
         again = load_file(partial / "model.safetensors")
@@ -72,11 +80,15 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
         if about.get("format") != FORMAT or about.get("version") != VERSION:
             raise ModelRejected("export", f"{folder.name} is not an export that this version can open.")
         recipe = Recipe.from_dict(about["recipe"])
+        allotted = _allotted(about.get("allotted", {}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelRejected):
             raise
         raise ModelRejected("export", f"recipe.json in {folder.name} cannot be used: {error}") from None
-    model, tensors = skeleton(hub.structure(folder), recipe), load_file(folder / "model.safetensors")
+    base = hub.structure(folder)
+    with torch.device("meta"):  # whatever the file says, nothing is allocated for it
+        model = skeleton(base, recipe, allotted)
+    tensors = _as_transformers(model, load_file(folder / "model.safetensors"))
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     if any(expected.get(name) != (t.shape, t.dtype) for name, t in tensors.items()):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
@@ -89,6 +101,21 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
     return settle(model).eval().requires_grad_(False), hub.open_tokenizer(folder), recipe
+
+
+def _as_transformers(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """GPT-2's matrices lie the other way round in its files; those that are left as they were are turned."""
+    turned = {f"{name}.weight" for name, module in model.named_modules() if getattr(module, "turned", False)}
+    return {name: tensor.T.contiguous() if name in turned else tensor for name, tensor in tensors.items()}
+
+
+def _allotted(values: Any) -> Allotment:
+    """Whole numbers by name, none negative; ValueError otherwise."""
+    found = {part: values.get(part, {}) for part in ("kept", "rank")}
+    for numbers in found.values():
+        if not all(isinstance(n, str) and type(v) is int and 0 <= v < 2**40 for n, v in numbers.items()):
+            raise ValueError("what was allotted to single matrices is not whole numbers by name.")
+    return Allotment(**found)
 
 
 def card(recipe: Recipe, base: str, metrics: dict[str, Any]) -> str:

@@ -260,6 +260,7 @@ def _ready(model: nn.Module) -> nn.Module:
             linear = nn.Linear(module.nx, module.nf, device="meta")
             linear.weight = nn.Parameter(module.weight.detach().T.contiguous())
             linear.bias = module.bias
+            linear.turned = True  # type: ignore[assignment]  # so that an export can turn it back
             model.set_submodule(name, linear)
     return model.eval().requires_grad_(False)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.recipe import BITS, GROUPS, KEEP, PRESETS, SPARSITY, Range
-from explorer.ui.handlers import Controls
+from explorer.recipe import BITS, CHOICES, KEEP, PRESETS, RANGES, SPARSITY, Range
+from explorer.ui.asks import AUTO, Controls
 from explorer.ui.views import WORDS
 
 TEXT: dict[str, str] = WORDS["controls"]
@@ -17,14 +17,43 @@ def presets() -> dict[str, gr.Button]:
         return {name: gr.Button(name, size="sm", min_width=80) for name in PRESETS}
 
 
-def recipe_controls() -> list[Any]:
-    """The five controls of a recipe, in the order of `Controls`."""
+def main_controls() -> list[Any]:
+    """The controls that are always seen, in the order of `Controls`."""
     return [
         _percent("sparsity", SPARSITY, 0),
-        _choice("bits", [str(b) for b in BITS], "16"),
+        _choice("bits", [str(b) for b in BITS if b != 7], "16"),
         _percent("keep", KEEP, 100),
-        _choice("head_bits", [str(b) for b in BITS], "16"),
-        _choice("group", list(GROUPS), "auto"),
+        _choice("head_bits", [str(b) for b in BITS if b != 7], "16"),
+        _choice("level", ["live", "best"], "live"),
+    ]
+
+
+def method_controls() -> list[Any]:
+    """The rest of a recipe, in the order of `Controls`."""
+    rank = RANGES["residual_rank"]
+    return [
+        _pick("group"),
+        _pick("prune"),
+        _pick("pattern"),
+        _pick("scope"),
+        _pick("quant"),
+        _pick("factorize"),
+        _pick("allocate"),
+        *(_percent(name, RANGES[name], 0) for name in ("depth", "width", "heads")),
+        gr.Slider(
+            rank.low,
+            rank.high,
+            0,
+            step=rank.step,
+            label=TEXT["residual_rank"],
+            info=TEXT["residual_rank_info"],
+            elem_id="residual_rank",
+            elem_classes="knob",
+        ),
+        *(
+            gr.Textbox("", label=TEXT[name], placeholder=TEXT[f"{name}_info"], max_lines=1, elem_id=name)
+            for name in ("layers", "protect")
+        ),
     ]
 
 
@@ -73,4 +102,18 @@ def _choice(name: str, options: list[str], value: str) -> gr.Radio:
         info=TEXT[f"{name}_info"],
         elem_id=name,
         elem_classes="knob segments",
+    )
+
+
+def _pick(name: str) -> gr.Dropdown:
+    choices = list(CHOICES[name])
+    automatic = [AUTO] if name in ("prune", "quant", "factorize") else []
+    return gr.Dropdown(
+        [*automatic, *choices],
+        value=getattr(Controls(), name),
+        label=TEXT[name],
+        info=TEXT[f"{name}_info"],
+        elem_id=name,
+        elem_classes="knob",
+        filterable=False,
     )

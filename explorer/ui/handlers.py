@@ -5,19 +5,18 @@ next step. A View's fields are in the order of the page's outputs; None leaves a
 """
 
 import logging
-import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from explorer.recipe import KEEP, PRESETS, SPARSITY, Range, Recipe
-from explorer.records import STOPPED, Measurement, Piece
+from explorer.recipe import PRESETS, Recipe
+from explorer.records import STOPPED, LayerReading, Measurement, Piece
 from explorer.ui import charts, views
+from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
-from explorer.workbench import Prompt, Workbench
+from explorer.workbench import Workbench
 
 FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 TIMING_ROUNDS, DECODE_STEPS = 2, 4
@@ -35,54 +34,6 @@ class View(NamedTuple):
     compressed: str | None = None
     status: str | None = None
     query: str | None = None
-
-
-class Controls(NamedTuple):
-    """Values of the controls, in the page's order and units (per cent)."""
-
-    sparsity: Any = 0
-    bits: Any = 16
-    keep: Any = 100
-    head_bits: Any = 16
-    group: Any = "auto"
-    prompt: Any = ""
-    length: Any = 24
-    seed: Any = 0
-    temperature: Any = 0.0
-    chat: Any = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What one visit wants to see."""
-
-    recipe: Recipe
-    prompt: Prompt
-
-
-def ask_from(values: Controls) -> Ask:
-    """Control values → ask. Numbers out of range go to the nearest allowed one; other nonsense is a ValueError."""
-    recipe = Recipe(
-        sparsity=_nearest(_number(values.sparsity, 0) / 100, SPARSITY),
-        bits=int(_number(values.bits, 16)),
-        keep=_nearest(_number(values.keep, 100) / 100, KEEP),
-        head_bits=int(_number(values.head_bits, 16)),
-        group=str(values.group),
-    )
-    prompt = Prompt(
-        text=str(values.prompt or ""),
-        new_tokens=int(min(max(_number(values.length, 24), 1), 400)),
-        seed=int(min(max(_number(values.seed, 0), 0), 10**6)),
-        temperature=min(max(_number(values.temperature, 0), 0.0), 2.0),
-        chat=bool(values.chat),
-    )
-    return Ask(recipe=recipe, prompt=prompt)
-
-
-def controls_from(recipe: Recipe) -> tuple[Any, ...]:
-    """The five recipe controls' values: sliders hold per cent, radios hold text."""
-    percent = round(recipe.sparsity * 100), round(recipe.keep * 100)
-    return percent[0], str(recipe.bits), percent[1], str(recipe.head_bits), recipe.group
 
 
 class Desk:
@@ -122,8 +73,9 @@ class Desk:
         if not self.bench.ready.is_set():
             return View()
         try:
-            ask = ask_from(values)
+            ask = self._ask(values)
         except ValueError as error:
+            self._want(session, None)  # older work must not talk over this
             return View(status=views.status(say("failed", problem=error), "error"))
         self._want(session, ask)
         words = views.status(say("moved", words=ask.recipe.words()), "busy")
@@ -143,7 +95,7 @@ class Desk:
         if not self.bench.ready.is_set():
             return
         try:
-            ask = ask_from(values)
+            ask = self._ask(values)
         except ValueError as error:
             yield View(status=views.status(say("failed", problem=error), "error"))
             return
@@ -159,6 +111,7 @@ class Desk:
         with self.bench.visit():
             for view in _guarded(lambda: self._follow(ask, current)):
                 if not current():
+                    yield View()  # gradio sends the last view again when a stream ends: it must say nothing
                     return
                 yield view
 
@@ -166,9 +119,14 @@ class Desk:
         """Apply → first quality → texts → timing → better quality; everything belongs to one setting."""
         recipe, began = ask.recipe, time.perf_counter()
         yield _busy(say("applying", words=recipe.words()), query=recipe.to_query())
-        if recipe.sparsity or recipe.keep < 1:
+        if not recipe.data_free:
             for share in self.bench.prepare():
                 yield _busy(say("preparing", share=f"{share * 100:.0f}"))
+        for share in self.bench.apply(recipe):
+            if recipe.slow:
+                yield _busy(say("working", share=f"{share * 100:.0f}", words=recipe.words()))
+            elif not current():
+                return
         variant = self.bench.variant(recipe)
         known = self.bench.record(variant)
         yield _busy(say("applying", words=recipe.words()), cards=self._cards(recipe))
@@ -226,6 +184,42 @@ class Desk:
                 view = View(original=_pane(None, last[0], texts[1]), compressed=_pane(ask.recipe, last[1], texts[0]))
                 yield texts, max(piece.tokens for piece in last), view
 
+    def layers(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
+        """(layer table, status line), a layer more with every yield of a second; Stop and a new setting end it."""
+        if not self.bench.ready.is_set():
+            return
+        try:
+            ask = self._ask(values)
+            if ask.recipe == Recipe():
+                raise ValueError("nothing is compressed yet.")
+            ask = self._want(session, ask) or ask
+            shown, rows = 0.0, []
+            with self.bench.visit():
+                for rows in self.bench.layers(ask.recipe):
+                    if self._wanted.get(session) is not ask:
+                        return
+                    if time.perf_counter() - shown > 1:
+                        shown = time.perf_counter()
+                        yield self._layer_table(ask.recipe, rows), views.status(say("layers", done=len(rows)), "busy")
+            yield self._layer_table(ask.recipe, rows), views.status(say("layers", done=len(rows)), "done")
+        except ValueError as problem:
+            yield None, views.status(say("failed", problem=problem), "error")
+
+    def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
+        known = self.bench.measured(recipe)
+        return views.layer_table(rows, known.quality.kl if known and known.quality else None)
+
+    def calibration(self) -> tuple[str, bool]:
+        """What the page says of the calibration, and whether it is done."""
+        share, tokens = self.bench.prepared, self.bench.facts.tokens if self.bench.ready.is_set() else 0
+        if share == 1.0:
+            return views.calibration(say("calibrated", tokens=f"{tokens:,}"), 1.0), True
+        words = say("calibrating_more", tokens=f"{tokens:,}") if tokens else say("calibrating")
+        return views.calibration(f"{words} {share:.0%}".replace("%", " %"), share), False
+
+    def _ask(self, values: Controls) -> Ask:
+        return ask_from(values, calibrated=self.bench.prepared == 1.0)
+
     def _cards(self, recipe: Recipe) -> str:
         known = self.bench.measured(recipe)
         size = known.size if known else self.bench.preview(recipe)
@@ -271,16 +265,3 @@ def _busy(sentence: str, **parts: str) -> View:
 
 def _tokens(known: Measurement) -> int:
     return known.quality.tokens if known.quality else 0
-
-
-def _number(value: Any, default: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return default
-    return number if math.isfinite(number) else default
-
-
-def _nearest(value: float, range_: Range) -> float:
-    steps = round((value - range_.low) / range_.step)
-    return min(max(range_.low + steps * range_.step, range_.low), range_.high)

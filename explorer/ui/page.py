@@ -1,15 +1,19 @@
 """Layout and arrows: which control calls which handler, and where its answer goes. No number format, no model call."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import gradio as gr
 
 from explorer import assets
+from explorer.recipe import Recipe
 from explorer.ui import guard
+from explorer.ui.asks import Controls
 from explorer.ui.charts import PLOTLY
-from explorer.ui.controls import presets, prompt_controls, recipe_controls
-from explorer.ui.handlers import Controls, Desk, View
+from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls
+from explorer.ui.handlers import Desk, View
 from explorer.ui.views import WORDS, header, pane, status
 from explorer.workbench import Workbench
 
@@ -23,7 +27,10 @@ def build(bench: Workbench) -> gr.Blocks:
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=304, elem_id="controls"):
                 buttons = presets()
-                recipe = recipe_controls()
+                learned = _html("", elem_id="calibration")
+                recipe = main_controls()
+                with gr.Accordion(WORDS["controls"]["more"], open=False, elem_id="more"):
+                    recipe += method_controls()
             with gr.Column(scale=1, min_width=320, elem_id="results"):
                 with gr.Row(elem_id="numbers", equal_height=True):
                     cards = _html(_empty_cards(), elem_id="cards", min_width=320)
@@ -41,8 +48,12 @@ def build(bench: Workbench) -> gr.Blocks:
                 with gr.Row(elem_id="panes", equal_height=True):
                     original = _html(pane("Original", "", "", "", side="original"), min_width=320)
                     compressed = _html(pane("Compressed", "", "", "", side="compressed"), min_width=320)
+        with gr.Accordion(WORDS["layers"]["title"], open=False, elem_id="layer-part"):
+            _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
+            each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
+            table = _html("", elem_id="layer-table")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
-        address = _html("", html_template="<i></i>", js_on_load=assets.read("address.js"), elem_id="address")
+        address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
 
         controls = [*recipe, *prompt]
         views = [cards, plot, original, compressed, line, address]
@@ -74,7 +85,15 @@ def build(bench: Workbench) -> gr.Blocks:
         def halt(request: gr.Request) -> Any:
             return _parts(desk.stop(_session(request)))
 
-        moved = [control.input for control in recipe]
+        def layers(request: gr.Request, *values: Any) -> Iterator[Any]:
+            for parts in desk.layers(Controls(*values), _session(request)):
+                yield [gr.skip() if part is None else part for part in parts]
+
+        def calibration() -> Any:
+            words, done = desk.calibration()
+            return words, gr.Timer(active=not done)
+
+        moved = [c.submit if isinstance(c, gr.Textbox) else c.input for c in recipe]
         gr.on(moved, preview, controls, views, trigger_mode="always_last", api_name="preview", **quick)
         gr.on(moved, live, controls, views, trigger_mode="always_last", api_name="apply", **heavy)
         gr.on(
@@ -86,6 +105,9 @@ def build(bench: Workbench) -> gr.Blocks:
             api_name="write",
             **heavy,
         )
+        each.click(layers, controls, [table, line], api_name="layers", **heavy)
+        clock = gr.Timer(2)
+        clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)
         stop.click(halt, None, views, api_name="stop", **quick)
         for name, button in buttons.items():
 
@@ -172,6 +194,11 @@ def _parts(view: View) -> list[Any]:
 
 def _session(request: gr.Request) -> str:
     return str(request.session_hash)
+
+
+def _address_script() -> str:
+    names = json.dumps([field.name for field in fields(Recipe)])
+    return assets.read("address.js").replace("NAMES", names)
 
 
 def _empty_cards() -> str:

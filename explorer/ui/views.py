@@ -2,13 +2,14 @@
 without one. All text from models, files and people is escaped here. Knows no gradio, no torch, no model."""
 
 import tomllib
+from dataclasses import replace
 from difflib import SequenceMatcher
 from html import escape
 from typing import Any
 
 from explorer import assets
 from explorer.recipe import Recipe
-from explorer.records import Cost, Footprint, Measurement, Quality, Reading, Speed
+from explorer.records import Cost, Footprint, LayerReading, Measurement, Quality, Reading, Speed
 
 WORDS: dict[str, Any] = tomllib.loads(assets.read("words.toml"))
 
@@ -155,6 +156,36 @@ def same_words(text: str, other: str) -> int | None:
         return None
     mine, theirs = text.split(), other.split()
     return next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
+
+
+def calibration(sentence: str, share: float) -> str:
+    """How far the calibration is; the width of the bar is the share done."""
+    return (
+        f'<p class="calibration" data-done="{share:.2f}"><span class="bar"><i style="width:{share:.0%}"></i></span>'
+        f"{escape(sentence)}</p>"
+    )
+
+
+def layer_table(rows: list[LayerReading], whole: Reading | None) -> str:
+    """Every compressed matrix: what it costs, how far off its outputs are, and its share of what the model lost."""
+    words = WORDS["layers"]
+    total = sum(row.kl.value for row in rows) or 1.0
+    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in words["columns"])
+    body = "".join(
+        f'<tr><th scope="row">{escape(row.name)}</th><td>{row.shape[0]}×{row.shape[1]}</td><td>{row.rank or "–"}</td>'
+        f"<td>{row.bits}</td><td>{number(row.zeros)}</td><td>{number(row.file_bytes)}</td>"
+        f"<td>{number(row.output_error)}</td><td>{number(row.kl)}</td><td>{number(_share(row.kl, total))}</td></tr>"
+        for row in sorted(rows, key=lambda row: -row.kl.value)
+    )
+    note = words["note"].format(total=f"{total:.4f}", whole=f"{whole.value:.4f}" if whole else "…")
+    return (
+        f'<div class="layers" tabindex="0" role="region" aria-label="{escape(words["title"])}">'
+        f"<p>{escape(note)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _share(part: Reading, total: float) -> Reading:
+    return replace(part, value=part.value / total, unit="share", how="calculated")
 
 
 def status(sentence: str, state: str) -> str:

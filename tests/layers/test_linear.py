@@ -1,5 +1,7 @@
 """Layers that hold their weights as Stored."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,48 +9,87 @@ from torch.nn import functional as F
 
 from explorer.layers.kernels import Share
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
-from explorer.layers.storage import Spec, encode
+from explorer.layers.storage import Spec, Stored, encode
+from explorer.methods import prune
 
-SPECS = [Spec(), Spec(bits=8, group=0), Spec(bits=6), Spec(bits=4), Spec(bits=4, sparsity=0.5), Spec(sparsity=0.5)]
+Case = tuple[Spec, float]  # a spec, and the share of zeros
+SPECS = [(Spec(), 0.0), (Spec(bits=8, group=0), 0.0), (Spec(bits=6), 0.0), (Spec(bits=4), 0.0)]
+SPECS += [(Spec(bits=4), 0.5), (Spec(), 0.5)]
+BIAS = {True: torch.linspace(-1, 1, 20).bfloat16(), False: None}
 
 
 def weight_of(rows: int, columns: int) -> Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(rows)).bfloat16()
 
 
-@pytest.mark.parametrize("spec", SPECS)
+def stored_of(rows: int, columns: int, case: Case) -> Stored:
+    weight, (spec, sparsity) = weight_of(rows, columns), case
+    if not sparsity:
+        return encode(weight, spec)
+    kept = prune.kept_columns(columns, sparsity)
+    return encode(weight, replace(spec, kept=kept), prune.mask_from_keys(prune.keys(weight.abs()), sparsity))
+
+
+@pytest.mark.parametrize("case", SPECS)
 @pytest.mark.parametrize("biased", [True, False])
-def test_one_factor_is_a_linear_layer_of_the_decoded_weight(spec: Spec, biased: bool) -> None:
-    stored, bias = encode(weight_of(20, 64), spec), torch.randn(20).bfloat16() if biased else None
-    layer, x = CompressedLinear([stored], bias), torch.randn(2, 64).bfloat16()
+def test_one_factor_is_a_linear_layer_of_the_decoded_weight(case: Case, biased: bool) -> None:
+    stored, bias = stored_of(20, 64, case), BIAS[biased]
+    layer, x = CompressedLinear([[stored]], bias), torch.randn(2, 64).bfloat16()
     assert torch.allclose(layer(x), F.linear(x, stored.dense(), bias), rtol=2**-7, atol=2**-6)
     assert (layer.in_features, layer.out_features) == (64, 20)
 
 
-@pytest.mark.parametrize("spec", SPECS)
-def test_two_factors_are_multiplied_right_one_first(spec: Spec) -> None:
-    left, right = encode(weight_of(20, 8), spec), encode(weight_of(8, 64), spec)
-    layer, x = CompressedLinear([left, right], None), torch.randn(2, 64).bfloat16()
+@pytest.mark.parametrize("case", SPECS)
+def test_two_factors_are_multiplied_right_one_first(case: Case) -> None:
+    left, right = stored_of(20, 8, case), stored_of(8, 64, case)
+    layer, x = CompressedLinear([[left, right]], None), torch.randn(2, 64).bfloat16()
     assert torch.equal(layer(x), F.linear(F.linear(x, right.dense()), left.dense()))
     assert (layer.in_features, layer.out_features) == (64, 20)
 
 
-@pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("factors", [1, 2])
-def test_settling_changes_where_it_runs_and_not_what_it_says(spec: Spec, factors: int) -> None:
-    shapes = [(20, 64)] if factors == 1 else [(20, 32), (32, 64)]
-    layer = CompressedLinear([encode(weight_of(*shape), spec) for shape in shapes], torch.ones(20).bfloat16())
+def branches_of(case: Case, shape: str) -> list[list[Stored]]:
+    pair = [stored_of(20, 32, case), stored_of(32, 64, case)]
+    mend = [stored_of(20, 4, (Spec(), 0.0)), stored_of(4, 64, (Spec(), 0.0))]
+    single = [stored_of(20, 64, case)]
+    return {"one": [single], "two": [pair], "one and a residual": [single, mend], "two and a residual": [pair, mend]}[
+        shape
+    ]
+
+
+@pytest.mark.parametrize("case", SPECS)
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("shape", ["one", "two", "one and a residual", "two and a residual"])
+def test_settling_changes_where_it_runs_and_not_what_it_says(case: Case, shape: str, scaled: bool) -> None:
+    scale = torch.linspace(0.5, 2, 64).bfloat16() if scaled else None
+    branches = branches_of(case, shape)
+    count = sum(map(len, branches))
+    layer = CompressedLinear(branches, torch.ones(20).bfloat16(), scale)
     x = torch.randn(5, 64).bfloat16()
     before = layer(x).float()
+    assert torch.allclose(before, x.float() @ layer.weight().T + 1, rtol=0.05, atol=0.02 * float(before.abs().max()))
     layer.settle()
-    assert len(layer.factors) == 0 and len(layer.kernels) == factors
+    assert layer.stored() == [] and len(layer.kernels) == count
     assert torch.allclose(layer(x).float(), before, rtol=0.02, atol=0.01 * float(before.abs().max()))
+    assert (layer.only is not None) == (count == 1 and not scaled)
+
+
+def test_branches_and_the_scale_of_the_input_add_up_to_one_weight() -> None:
+    """y = (A + B C) (x / s) + b, in numbers that need no rounding."""
+    weight, left, right = (
+        torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        torch.tensor([[1.0], [2.0]]),
+        torch.tensor([[4.0, 8.0]]),
+    )
+    branches = [[encode(weight, Spec())], [encode(left, Spec()), encode(right, Spec())]]
+    layer = CompressedLinear(branches, torch.tensor([0.5, 0.25]), torch.tensor([2.0, 4.0]))
+    assert layer.weight().tolist() == [[2.5, 2.5], [5.5, 5.0]]
+    assert layer(torch.tensor([[2.0, 4.0]])).tolist() == [[15.5, 31.25]]
 
 
 def test_a_layer_counts_the_weights_it_keeps() -> None:
-    pruned = CompressedLinear([encode(weight_of(20, 64), Spec(sparsity=0.5))], None)
+    pruned = CompressedLinear([[stored_of(20, 64, (Spec(), 0.5))]], None)
     assert sum(part.values() for part in pruned.stored()) == 20 * 32
-    factors = CompressedLinear([encode(weight_of(20, 8), Spec()), encode(weight_of(8, 64), Spec())], None)
+    factors = CompressedLinear([[encode(weight_of(20, 8), Spec()), encode(weight_of(8, 64), Spec())]], None)
     assert sum(part.values() for part in factors.stored()) == 8 * 84
 
 
@@ -65,7 +106,7 @@ def test_siblings_in_one_product_give_what_each_gives_alone(bits: int, group: in
     weights = [torch.randn(rows, 64).bfloat16() for rows in (64, 24, 16)]
 
     def layers() -> list[CompressedLinear]:
-        return [CompressedLinear([encode(w, Spec(bits=bits, group=group))], None) for w in weights]
+        return [CompressedLinear([[encode(w, Spec(bits=bits, group=group))]], None) for w in weights]
 
     alone, together = layers(), layers()
     settle_together(together)
@@ -80,7 +121,7 @@ def test_siblings_in_one_product_give_what_each_gives_alone(bits: int, group: in
 
 def test_a_shared_product_is_never_that_of_another_input() -> None:
     weights = [torch.randn(16, 64).bfloat16() for _ in range(2)]
-    layers = [CompressedLinear([encode(w, Spec(bits=4))], None) for w in weights]
+    layers = [CompressedLinear([[encode(w, Spec(bits=4))]], None) for w in weights]
     settle_together(layers)
     x, y = torch.randn(1, 64).bfloat16(), torch.randn(1, 64).bfloat16()
     expected = layers[1](y).clone()

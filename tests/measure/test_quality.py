@@ -131,3 +131,15 @@ def test_a_long_text_is_cut_into_windows_and_none_of_it_is_lost(llama: Loaded) -
 
 def test_a_passage_with_nothing_to_predict_is_left_out(llama: Loaded) -> None:
     assert passages(llama.tokenizer, {"a": [""], "b": []}) == []
+
+
+def test_in_float32_the_original_is_at_no_distance_and_small_distances_show(llama: Loaded) -> None:
+    found = passages(llama.tokenizer, {"a": ["The cat sat on the mat."] * 3, "b": ["def add(a, b): return a + b"] * 3})
+    original = quality.References(llama.model, found, 40)
+    assert len(original.passages) < len(found)
+    assert original.compare(compress(llama.model, Recipe(), Facts()))[0] == 0
+    distances = [
+        original.compare(compress(llama.model, Recipe(bits=bits, quant="rtn", head_bits=bits), Facts()))[0]
+        for bits in (8, 5, 3)
+    ]
+    assert 0 < distances[0] < distances[1] < distances[2]

@@ -1,19 +1,22 @@
 """A folder that opens again with the same logits; whole or not at all."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from explorer.bench import every_recipe
 from explorer.measure.size import stored_bytes
 from explorer.model import export
-from explorer.model.compress import compress, settle
+from explorer.model.compress import build, compress, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
+from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.recipe import Recipe
 
@@ -25,7 +28,8 @@ METRICS = {
 
 def written(loaded: Loaded, recipe: Recipe, folder: Path) -> Path:
     model = compress(loaded.model, recipe, Facts())
-    assert export.write(model, recipe, loaded.tokenizer, "someone/base", METRICS, folder) == stored_bytes(model)
+    about = (recipe, NOTHING, "someone/base")
+    assert export.write(model, about, loaded.tokenizer, METRICS, folder) == stored_bytes(model)
     return folder
 
 
@@ -51,6 +55,40 @@ def test_an_export_opens_again_with_the_same_logits(
     assert torch.equal(logits(model, ids), logits(settle(compress(any_model.model, recipe, Facts())), ids))
     assert tokenizer("the cat").input_ids == any_model.tokenizer("the cat").input_ids
     assert not any(parameter.requires_grad for parameter in model.parameters()) and not model.training
+
+
+def test_every_method_opens_again_with_the_same_logits(
+    any_model: Loaded, facts_of: Callable[[nn.Module], Facts], everything: list[Recipe], tmp_path: Path, ids: Tensor
+) -> None:
+    """With what a budget allotted, with masks, scales, residuals, and fewer blocks, channels and heads."""
+    chosen = [recipe for recipe in everything if not recipe.heads or any_model.model.config.model_type == "llama"]
+    for place, recipe in enumerate(chosen[::2] if any_model.model.dtype == torch.bfloat16 else chosen[1::4]):
+        steps = build(any_model.model, recipe, facts_of(any_model.model))
+        built = None
+        while built is None:
+            try:
+                next(steps)
+            except StopIteration as end:
+                built = end.value
+        folder = tmp_path / f"out{place}"
+        export.write(built.model, (recipe, built.allotted, "b"), any_model.tokenizer, METRICS, folder)
+        model, _, found = export.read(folder)
+        assert found == recipe and torch.equal(logits(model, ids), logits(settle(built.model), ids)), recipe
+
+
+@pytest.mark.parametrize("cut", [{"depth": 0.5}, {"width": 0.25}, {"width": 0.25, "width_by": "flap"}, {"heads": 0.5}])
+def test_what_only_lost_structure_opens_in_plain_transformers(
+    any_model: Loaded, facts_of: Callable[[nn.Module], Facts], cut: dict[str, float], tmp_path: Path, ids: Tensor
+) -> None:
+    if "heads" in cut and any_model.model.config.model_type != "llama":
+        pytest.skip("no separate query, key and value")
+    recipe = Recipe(**cut)  # type: ignore[arg-type]
+    model = compress(any_model.model, recipe, facts_of(any_model.model))
+    export.write(model, (recipe, NOTHING, "b"), any_model.tokenizer, METRICS, tmp_path / "out")
+    plain, told = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(told.values()), told
+    assert torch.equal(logits(plain.eval(), ids), logits(model, ids))
+    assert not torch.equal(logits(model, ids), logits(any_model.model, ids)) or len(any_model.model.state_dict()) < 20
 
 
 def test_the_bytes_in_the_file_are_those_that_were_told(llama: Loaded, folder: Path) -> None:
@@ -144,7 +182,7 @@ ABOUT = {"format": "size-explorer", "version": 1, "base_model": "b"}
         "\udc80",
         json.dumps(ABOUT),
         json.dumps({**ABOUT, "recipe": None}),
-        json.dumps({**ABOUT, "recipe": {"bits": 7}}),
+        json.dumps({**ABOUT, "recipe": {"bits": 9}}),
         json.dumps({**ABOUT, "recipe": {"bits": [4]}}),
         json.dumps({**ABOUT, "recipe": {"colour": 1}}),
         json.dumps({**ABOUT, "recipe": {"bits": 2}}),
@@ -153,8 +191,16 @@ ABOUT = {"format": "size-explorer", "version": 1, "base_model": "b"}
         json.dumps({**ABOUT, "format": "other", "recipe": {}}),
         pytest.param(json.dumps({**ABOUT, "recipe": {"keep": 10**400}})),
         pytest.param("[" * 100_000),
+        json.dumps({**ABOUT, "recipe": {"bits": 4, "sparsity": 0.5, "quant": "nf5"}}),
+        json.dumps({**ABOUT, "recipe": {"bits": 4, "sparsity": 0.5, "layers": ["mlp=group:inf"]}}),
+        json.dumps({**ABOUT, "recipe": {"bits": 4, "sparsity": 0.5, "protect": [[1]]}}),
+        json.dumps({**ABOUT, "recipe": {"bits": 4, "sparsity": 0.5}, "allotted": {"kept": {"a": -1}}}),
+        json.dumps({**ABOUT, "recipe": {"bits": 4, "sparsity": 0.5}, "allotted": [1]}),
+        json.dumps({**ABOUT, "recipe": {"bits": 4, "sparsity": 0.5}, "allotted": {"rank": [1]}}),
+        json.dumps({**ABOUT, "recipe": {"bits": 4, "sparsity": 0.5, "scope": "layer"}}),
+        json.dumps({**ABOUT, "recipe": {"keep": 0.5}, "allotted": {"rank": {"model.layers.0.mlp.up_proj": 2**39}}}),
     ],
-    ids=range(15),
+    ids=range(23),
 )
 def test_a_recipe_that_does_not_fit_is_refused_in_one_sentence(folder: Path, text: str) -> None:
     (folder / "recipe.json").write_text(text, errors="surrogateescape")

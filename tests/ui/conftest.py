@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer.ui.handlers import Controls, Desk
+from explorer.ui.asks import Controls
+from explorer.ui.handlers import Desk
 from explorer.workbench import Workbench
 
 

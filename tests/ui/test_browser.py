@@ -82,7 +82,9 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def opened(page: Page, address: str, query: str = "") -> Page:
+    """Calibrated and settled: the tiny model takes a few seconds for both."""
     page.goto(address + query)
+    expect(page.locator(".calibration[data-done='1.00']")).to_be_visible(timeout=90_000)
     done(page)
     return page
 
@@ -96,6 +98,7 @@ def headline(page: Page, card: str) -> str:
 
 
 def drag(page: Page, name: str, share: float) -> None:
+    page.locator(f"#{name}").scroll_into_view_if_needed()
     box = page.locator(f"#{name} input[type=range]").bounding_box()
     assert box
     y = box["y"] + box["height"] / 2
@@ -127,7 +130,7 @@ def test_arrow_keys_and_choices_work_like_the_mouse(page: Page, address: str) ->
     expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors")
     done(page)
     page.locator("#bits label").filter(has_text="4").click()
-    expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors, 4 bits")
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors, 4 bits (rtn)")
     done(page)
     expect(page.locator(".pane.compressed h2")).to_contain_text("80 % kept in factors, 4 bits")
 
@@ -136,7 +139,7 @@ def test_a_preset_and_the_way_back_give_the_original_again(page: Page, address: 
     opened(page, address)
     original = headline(page, "size")
     page.get_by_role("button", name="Quarter").click()
-    expect(page.locator(".cards")).to_have_attribute("data-setting", "4 bits, head 4 bits")
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "4 bits, head 6 bits, groups of 32")
     done(page)
     page.get_by_role("button", name="Original").click()
     expect(page.locator(".cards")).to_have_attribute("data-setting", "original")
@@ -146,12 +149,45 @@ def test_a_preset_and_the_way_back_give_the_original_again(page: Page, address: 
 
 
 def test_a_link_brings_its_setting_back(page: Page, address: str) -> None:
-    opened(page, address, "?bits=3&sparsity=0.5&__theme=dark")
-    expect(page.locator(".cards")).to_have_attribute("data-setting", "50 % zeros, 3 bits")
+    setting = "50 % zeros (magnitude), 3 bits (rtn)"
+    opened(page, address, "?bits=3&quant=rtn&sparsity=0.5&prune=magnitude&__theme=dark")
+    expect(page.locator(".cards")).to_have_attribute("data-setting", setting)
     page.reload()
     done(page)
-    expect(page.locator(".cards")).to_have_attribute("data-setting", "50 % zeros, 3 bits")
+    expect(page.locator(".cards")).to_have_attribute("data-setting", setting)
     expect(page.locator("#sparsity input[type=range]")).to_have_value("50")
+
+
+def test_methods_and_structure_are_behind_one_door(page: Page, address: str) -> None:
+    opened(page, address)
+    page.get_by_role("button", name="Methods, structure, layers").click()
+    drag(page, "depth", 0.6)
+    expect(page.locator(".cards")).to_have_attribute("data-setting", re.compile("of the blocks out"))
+    done(page)
+    assert "depth=0." in page.url
+    page.get_by_role("button", name="Original").click()
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "original")
+    done(page)
+    page.locator("#level label").filter(has_text="best").click()
+    page.locator("#bits label").filter(has_text="4").click()
+    expect(page.locator(".cards")).to_have_attribute("data-setting", "4 bits (gptq)")
+    done(page)
+
+
+def test_the_layer_table_names_every_layer(page: Page, address: str) -> None:
+    opened(page, address, "?bits=4")
+    page.locator("#layer-part button").first.click()
+    page.get_by_role("button", name="Measure every layer").click()
+    expect(page.locator(".layers tbody tr")).to_have_count(14, timeout=30_000)
+    expect(page.locator(".layers tbody tr").first).to_contain_text("measured")
+
+
+def test_nonsense_in_an_exception_is_one_plain_sentence(page: Page, address: str) -> None:
+    opened(page, address)
+    page.get_by_role("button", name="Methods, structure, layers").click()
+    page.locator("#layers textarea, #layers input").fill("mlp=colour:red")
+    page.keyboard.press("Enter")
+    expect(page.locator(".status[data-state=error]")).to_contain_text("layers must read NAME=bits:4")
 
 
 def test_stop_stops(page: Page, address: str) -> None:

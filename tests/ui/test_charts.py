@@ -22,7 +22,7 @@ def test_every_measured_setting_is_a_point_at_its_measured_size(workbench: Workb
     xs = {*traces["tried"]["x"], *traces["now"]["x"]}  # type: ignore[misc]
     assert xs == {m.size.file_bytes.value / 1e6 for m in measured}
     assert traces["now"]["x"] == [measured[-1].size.file_bytes.value / 1e6]
-    assert traces["original"]["x"] == [workbench.predictor.original / 1e6]
+    assert traces["original"]["x"] == [workbench.preview(Recipe()).file_bytes.value / 1e6]
 
 
 def test_the_front_line_only_falls(workbench: Workbench) -> None:

@@ -4,7 +4,8 @@ import threading
 import pytest
 
 from explorer.recipe import PRESETS, Recipe
-from explorer.ui.handlers import Controls, Desk, View, ask_from, controls_from
+from explorer.ui.asks import Controls, ask_from, controls_from
+from explorer.ui.handlers import Desk, View
 from explorer.workbench import Workbench
 
 
@@ -19,10 +20,8 @@ def run(desk: Desk, values: Controls, session: str = "a") -> list[View]:
 
 @pytest.mark.parametrize("recipe", PRESETS.values())
 def test_controls_and_recipe_are_each_other_s_inverse(recipe: Recipe) -> None:
-    sparsity, bits, keep, head_bits, group = controls_from(recipe)
-    assert (
-        ask_from(Controls(sparsity=sparsity, bits=bits, keep=keep, head_bits=head_bits, group=group)).recipe == recipe
-    )
+    asked = ask_from(Controls(*controls_from(recipe))).recipe
+    assert asked.words().replace(" (rtn)", "") == recipe.words()  # auto rounds survivors by the method that is quick
 
 
 @pytest.mark.parametrize("nonsense", [None, "", "x", float("nan"), float("inf"), [], {}, -5, 999])
@@ -60,7 +59,7 @@ def test_a_newer_move_ends_the_older_work(desk: Desk, values: Controls) -> None:
     older = desk.live(values, "a", rest=0)
     next(older)
     desk.preview(values._replace(bits="8"), "a")
-    assert list(older) == []
+    assert all(view == View() for view in older)
 
 
 def test_another_visit_s_move_does_not(desk: Desk, values: Controls) -> None:
@@ -83,7 +82,7 @@ def test_stop_ends_within_a_step_and_keeps_what_was_measured(desk: Desk, values:
         if view.compressed:
             break
     assert "stopped" in (desk.stop("a").status or "")
-    assert list(work) == []
+    assert all(view == View() for view in work)
     assert desk.bench.measured(ask_from(values).recipe)
 
 

@@ -1,0 +1,141 @@
+"""Column by column, each error handed on to the columns that are still free: the loop that GPTQ (Frantar et al., arXiv
+2210.17323, §3) and SparseGPT (Frantar & Alistarh, arXiv 2301.00774, §3) share. Matrices of one shape go through it
+together, since the loop's cost is its number of steps. Knows nothing of layers or recipes.
+
+Inside, weights lie as (batch, columns, rows), so that a step works on contiguous memory.
+"""
+
+from collections.abc import Callable, Generator
+
+import torch
+from torch import Tensor
+
+from explorer.methods.prune import kept_in_pattern
+
+BLOCK, STRETCH = 32, 64  # columns whose errors are handed on at once; whose zeros are chosen together
+DAMPING = 0.02  # share of the mean diagonal added to H; GPTQ takes 0.01, SparseGPT does better with more
+Grid = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
+
+
+def inverse_factor(gram: Tensor) -> Tensor:
+    """(batch, m, m) E[x xᵀ] → upper Cholesky factor U of its damped inverse, H⁻¹ = Uᵀ U, float32.
+
+    An input that never fires counts as having the mean power, so that its weights are merely rounded. Where H is not
+    positive enough to be factorized, more is added to its diagonal.
+    """
+    gram = gram.float().clone()
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    mean = diagonal.mean(-1, keepdim=True).clamp(min=1e-12)
+    diagonal += torch.where(diagonal <= 0, mean, DAMPING * mean)
+    root, failed = torch.linalg.cholesky_ex(gram)
+    if not gram.isfinite().all():
+        raise ValueError("The calibration text gave numbers that are none; this method cannot be used on this model.")
+    while failed.any():
+        diagonal += torch.where(failed.bool()[..., None], 0.1 * mean, 0)
+        root, failed = torch.linalg.cholesky_ex(gram)
+    inverse = torch.cholesky_inverse(root)
+    upper: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return upper
+
+
+def prune(
+    weights: Tensor, factor: Tensor, kept: int, pattern: tuple[int, int] | None = None, flat: bool = False
+) -> Generator[float, None, tuple[Tensor, Tensor]]:
+    """SparseGPT on (batch, n, m) weights with (batch, m, m) `inverse_factor`; yields the share done, returns the mended
+    weights and the mask, (batch, n, m); mended weights are zero where the mask is False.
+
+    Each row, or with `flat` each matrix, keeps `kept` weights, and loses as many in each stretch of columns: those with
+    the least w² / U_jj².
+    """
+    columns = weights.shape[2]
+    mask = torch.ones(weights.shape[0], columns, weights.shape[1], dtype=torch.bool, device=weights.device)
+    power = factor.diagonal(dim1=-2, dim2=-1)[:, :, None] ** 2  # (batch, m, 1)
+
+    def lose(current: Tensor, start: int, count: int) -> None:
+        """`count` of these columns' weights in every row, or of all."""
+        end = start + current.shape[1]
+        score = current**2 / power[:, start:end]  # (batch, size, n)
+        if flat:
+            lost = score.flatten(1).topk(count, dim=1, largest=False).indices
+            mask[:, start:end] = mask[:, start:end].flatten(1).scatter(1, lost, False).view(score.shape)
+        else:
+            mask[:, start:end].scatter_(1, score.topk(count, dim=1, largest=False).indices, False)
+
+    def stretch(current: Tensor, start: int) -> None:
+        size = current.shape[1]
+        if not pattern:
+            stay = round(kept * (start + size) / columns) - round(kept * start / columns)
+            lose(current, start, (size * current.shape[2] if flat else size) - stay)
+
+    def group(current: Tensor, at: int) -> None:
+        if pattern and at % pattern[1] == 0:
+            size = min(pattern[1], columns - at)
+            stay = kept_in_pattern(at + size, pattern) - kept_in_pattern(at, pattern)
+            lose(current[:, :size], at, size - stay)
+
+    def settle(column: Tensor, at: int) -> Tensor:
+        return column * mask[:, at]
+
+    mended = yield from _run(weights, factor, settle, stretch, group, STRETCH)
+    return mended.transpose(1, 2).contiguous(), mask.transpose(1, 2).contiguous()
+
+
+def round_off(
+    weights: Tensor, factor: Tensor, grid: Grid, bits: int, group: int, mask: Tensor | None = None
+) -> Generator[float, None, Tensor]:
+    """GPTQ on (batch, n, m) weights; yields the share done, returns codes (batch, n, m) uint8.
+
+    `grid(current, start, end)` is asked where each stretch of `group` columns begins, with the weights as they are
+    then, (batch, end - start, n), and gives scale and zero that broadcast against them. Where `mask` (batch, n, m) is
+    False the weight is zero and stays so.
+    """
+    columns, top = weights.shape[2], 2**bits - 1
+    codes = torch.zeros(weights.shape[0], columns, weights.shape[1], dtype=torch.uint8, device=weights.device)
+    kept = None if mask is None else mask.transpose(1, 2).contiguous()
+    now: list[tuple[int, Tensor, Tensor]] = []
+
+    def stretch(current: Tensor, start: int) -> None:
+        step, origin = grid(current, start, start + current.shape[1])
+        now[:] = [(start, step.float(), origin.float())]
+
+    def settle(column: Tensor, at: int) -> Tensor:
+        start, step, origin = now[0]
+        place = at - start if step.shape[1] > 1 else 0
+        code = (column / step[:, place]).round_().add_(origin[:, place]).clamp_(0, top)
+        codes[:, at] = code.to(torch.uint8)
+        value = code.sub_(origin[:, place]).mul_(step[:, place])
+        return value if kept is None else value * kept[:, at]
+
+    yield from _run(weights, factor, settle, stretch, lambda _, __: None, group or columns)
+    return codes.transpose(1, 2).contiguous()
+
+
+def _run(
+    weights: Tensor,
+    factor: Tensor,
+    settle: Callable[[Tensor, int], Tensor],
+    stretch: Callable[[Tensor, int], None],
+    group: Callable[[Tensor, int], None],
+    size: int,
+) -> Generator[float, None, Tensor]:
+    """`settle` says what a column becomes; `stretch` sees every `size` columns, `group` every column, before that."""
+    mended = weights.float().transpose(1, 2).contiguous()  # (batch, m, n)
+    columns = mended.shape[1]
+    edges = sorted({*range(0, columns, size), *range(0, columns, BLOCK), columns})
+    for start, end in zip(edges, edges[1:], strict=False):
+        if start % size == 0:
+            stretch(mended[:, start : start + size], start)
+        block, upper = mended[:, start:end], factor[:, start:end, start:end]
+        errors = torch.empty_like(block)
+        for i in range(end - start):
+            group(block[:, i:], start + i)
+            column = block[:, i]
+            fixed = settle(column, start + i)
+            torch.div(column - fixed, upper[:, i, i, None], out=errors[:, i])
+            column.copy_(fixed)
+            if i + 1 < end - start:  # (batch, left, 1) × (batch, 1, n)
+                block[:, i + 1 :].baddbmm_(upper[:, i, i + 1 :, None], errors[:, i, None], alpha=-1)
+        if end < columns:
+            mended[:, end:].baddbmm_(factor[:, start:end, end:].transpose(1, 2), errors, alpha=-1)
+        yield end / columns
+    return mended

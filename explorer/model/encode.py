@@ -1,0 +1,180 @@
+"""One matrix, or many of one shape, to what is stored: choose the mask, choose the grid, round. The methods are those
+of `methods/`; which of them, and with what knowledge of the inputs, is decided here."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explorer.layers.storage import Spec, Stored, encode
+from explorer.methods import prune, quantize, secondorder
+from explorer.model.facts import Facts
+from explorer.recipe import Recipe
+
+BATCH_BYTES = 1_200_000_000  # of the inputs' Gram matrices that go through the loop together, three times over
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """A matrix to be stored: a target's weight, or one of its factors (place 0 is left), and what is known of its
+    input: H (columns, columns), its diagonal, and the ranks of the weights where they are kept."""
+
+    name: str
+    place: int
+    matrix: Tensor
+    spec: Spec
+    gram: Tensor | None = None
+    importance: Tensor | None = None
+    ranks: Tensor | None = None
+    unscaled: Tensor | None = None  # the weight before AWQ scaled its columns: masks come from it
+    whole: bool = False  # the target's own weight, whose ranks and grids are kept
+
+
+def store(job: Job, recipe: Recipe, facts: Facts) -> Stored:
+    """By itself: no error is handed on."""
+    spec, mask = job.spec, _mask(job, recipe, facts)
+    searched = spec.bits < 16 and spec.format == "grid" and recipe.quant in ("search", "gptq")
+    if job.whole and mask is None and searched:
+        return encode(job.matrix, spec, None, facts.grid(job.name, job.matrix, spec.bits, spec.group))
+    return _by_itself(job, job.matrix, mask, recipe)
+
+
+def _by_itself(job: Job, matrix: Tensor, mask: Tensor | None, recipe: Recipe) -> Stored:
+    """`matrix` is the job's, as pruning left it."""
+    spec = job.spec
+    if spec.bits >= 16 or spec.format != "grid":
+        return encode(matrix, spec, mask)
+    kept, inner = matrix, spec
+    if mask is not None:
+        shape, inner = spec.inner(matrix.shape[0])
+        kept = matrix.masked_select(mask).view(shape)
+    if recipe.quant == "hqq":
+        codes, scale, zero = quantize.hqq(kept, spec.bits, spec.group)
+        return encode(matrix, spec, mask, (scale, zero), codes)
+    if recipe.quant not in ("search", "gptq"):
+        return encode(matrix, spec, mask)
+    return encode(matrix, spec, mask, _search(kept, inner, job.importance, mask))
+
+
+def together(jobs: Sequence[Job], recipe: Recipe) -> list[list[Job]]:
+    """The jobs whose errors are handed on (SparseGPT, GPTQ), by shape and spec, in batches that fit in memory."""
+    groups: dict[tuple[torch.Size, Spec], list[Job]] = {}
+    for job in jobs:
+        rounds = job.spec.bits < 16 and job.spec.format == "grid" and recipe.quant == "gptq"
+        zeros = job.spec.kept is not None and recipe.prune == "sparsegpt"
+        if job.gram is not None and (rounds or zeros):
+            groups.setdefault((job.matrix.shape, job.spec), []).append(job)
+    batches = []
+    for (shape, _), group in groups.items():
+        size = max(1, BATCH_BYTES // (12 * shape[1] ** 2))
+        batches += [group[at : at + size] for at in range(0, len(group), size)]
+    return batches
+
+
+def store_together(batch: Sequence[Job], recipe: Recipe) -> Generator[float, None, list[Stored]]:
+    """All with their errors handed on; yields the share done and returns what is stored, in order."""
+    spec, dtype = batch[0].spec, batch[0].matrix.dtype
+    weights = torch.stack([job.matrix.float() for job in batch])  # (batch, n, m)
+    grams = torch.stack([job.gram for job in batch if job.gram is not None])
+    factor = secondorder.inverse_factor(grams)
+    mask: Tensor | None = None
+    if spec.kept is not None and recipe.prune == "sparsegpt":
+        weights, mask = yield from secondorder.prune(weights, factor, spec.kept, _pattern(recipe), spec.flat)
+    elif spec.kept is not None:
+        mask = torch.stack([_chosen(job.matrix, spec, recipe, _score(job, recipe)) for job in batch])
+    masks: Sequence[Tensor | None] = [None] * len(batch) if mask is None else list(mask)
+    matrices = [matrix.to(dtype) for matrix in weights]
+    if spec.bits >= 16 or recipe.quant != "gptq":
+        return [_by_itself(*each, recipe) for each in zip(batch, matrices, masks, strict=True)]
+    if mask is None:
+        powers = grams.diagonal(dim1=1, dim2=2)  # (batch, m)
+        codes, grids = yield from _rounded(weights, factor, powers, spec)
+    else:
+        codes, grids = yield from _rounded_where_kept(weights, factor, mask, spec, batch)
+    parts = zip(matrices, masks, grids, codes, strict=True)
+    return [encode(matrix, spec, one, grid, code) for matrix, one, grid, code in parts]
+
+
+Found = tuple[list[Tensor], list[tuple[Tensor, Tensor]]]  # codes and (scale, zero) of each matrix
+
+
+def _rounded(weights: Tensor, factor: Tensor, powers: Tensor, spec: Spec) -> Generator[float, None, Found]:
+    """GPTQ with a new range for every group, searched as the loop gets there: errors moved the weights."""
+    pieces: list[tuple[Tensor, Tensor]] = []  # (batch, 1, n) for each group
+
+    def grid(current: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
+        count, size, rows = current.shape
+        flat = current.transpose(1, 2).reshape(count * rows, size)
+        weigh = powers[:, None, start:end].expand(count, rows, size).reshape(count * rows, size)
+        scale, zero = quantize.search_grid(flat, spec.bits, 0, weigh)
+        pieces.append((scale.view(count, 1, rows), zero.view(count, 1, rows)))
+        return pieces[-1]
+
+    codes = yield from secondorder.round_off(weights, factor, grid, spec.bits, spec.group)
+    scales, zeros = (torch.cat(parts, dim=1).transpose(1, 2).contiguous() for parts in zip(*pieces, strict=True))
+    return list(codes), list(zip(scales, zeros, strict=True))
+
+
+def _rounded_where_kept(
+    weights: Tensor, factor: Tensor, mask: Tensor, spec: Spec, batch: Sequence[Job]
+) -> Generator[float, None, Found]:
+    """GPTQ on the survivors: their groups run over kept values only, so each weight carries the grid of its group."""
+    grids, steps, origins = [], list[Tensor](), list[Tensor]()
+    shape, inner = spec.inner(weights.shape[1])
+    _, size = quantize.groups_of(shape[1], inner.group)
+    for matrix, kept, job in zip(weights, mask, batch, strict=True):
+        grids.append(_search(matrix.masked_select(kept).view(shape), inner, job.importance, kept))
+        for found, all_of_them in zip(grids[-1], (steps, origins), strict=True):
+            wide = found.float().repeat_interleave(size, dim=1)[:, : shape[1]].contiguous()
+            all_of_them.append(torch.ones_like(matrix).masked_scatter_(kept, wide).T)  # (m, n)
+    step, origin = torch.stack(steps), torch.stack(origins)
+
+    def grid(_: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
+        return step[:, start:end], origin[:, start:end]
+
+    codes = yield from secondorder.round_off(weights, factor, grid, spec.bits, 0, mask)
+    return [code.masked_select(kept).view(shape) for code, kept in zip(codes, mask, strict=True)], grids
+
+
+def _mask(job: Job, recipe: Recipe, facts: Facts) -> Tensor | None:
+    if job.spec.kept is None:
+        return None
+    plain = not job.spec.flat and recipe.pattern == "unstructured"
+    ranks = job.ranks
+    if plain and ranks is None and job.whole and recipe.prune in ("magnitude", "wanda"):
+        ranks = facts.ranks(job.name, job.matrix, recipe.prune)
+    if plain and ranks is not None:
+        return ranks >= ranks.shape[1] - job.spec.kept
+    return _chosen(job.matrix, job.spec, recipe, _score(job, recipe))
+
+
+def _score(job: Job, recipe: Recipe) -> Tensor:
+    matrix = job.matrix if job.unscaled is None else job.unscaled
+    if recipe.prune == "magnitude" or job.importance is None:
+        return matrix.abs()
+    if recipe.prune == "ria":
+        return prune.ria(matrix, job.importance)
+    return prune.wanda(matrix, job.importance)
+
+
+def _chosen(matrix: Tensor, spec: Spec, recipe: Recipe, score: Tensor) -> Tensor:
+    assert spec.kept is not None
+    if spec.flat:
+        return prune.mask_of_layer(score, spec.kept)
+    pattern = _pattern(recipe)
+    if pattern:
+        return prune.mask_of_pattern(prune.keys(score), pattern)
+    keys = prune.keys(score)
+    return keys >= keys.kthvalue(matrix.shape[1] - spec.kept + 1, dim=1, keepdim=True).values
+
+
+def _search(kept: Tensor, spec: Spec, importance: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The best range of each group of the values as they lie, weighted by the power of the input each belongs to."""
+    if importance is not None and mask is not None:
+        importance = importance.expand(mask.shape).masked_select(mask).view(kept.shape)
+    return quantize.search_grid(kept, spec.bits, spec.group, importance)
+
+
+def _pattern(recipe: Recipe) -> tuple[int, int] | None:
+    return prune.pattern_of(recipe.pattern)

@@ -1,0 +1,79 @@
+"""Compressed models that took long to work out, kept on disk: only what was stored anew, so that the second visit to a
+setting is instant. A file that cannot be used counts as absent."""
+
+import json
+import logging
+import os
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from explorer.layers.storage import tensors_of
+from explorer.model.compress import Built, skeleton
+from explorer.model.plan import Allotment
+from explorer.recipe import Recipe
+
+LARGEST_TOTAL = 3_000_000_000  # bytes of all kept models; the oldest go first
+
+
+def file_of(folder: Path, tokens: int, recipe: Recipe) -> Path:
+    """Where in its model's folder a recipe, worked out with facts from so many tokens, is kept."""
+    key = json.dumps([tokens, recipe.to_dict()], sort_keys=True)
+    return folder / f"{sha256(key.encode()).hexdigest()[:24]}.safetensors"
+
+
+def save(built: Built, base: nn.Module, file: Path) -> None:
+    """Write what the model does not share with its base, in one step."""
+    new = {name: tensor.contiguous() for name, tensor in _new(built.model, base).items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    about = {"kept": json.dumps(dict(built.allotted.kept)), "rank": json.dumps(dict(built.allotted.rank))}
+    about["note"] = built.note
+    try:
+        save_file(new, partial, metadata=about)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    files = sorted(file.parent.glob("*.safetensors"), key=lambda f: f.stat().st_mtime, reverse=True)
+    total = 0
+    for each in files:
+        total += each.stat().st_size
+        if total > LARGEST_TOTAL and each != file:
+            each.unlink(missing_ok=True)
+
+
+def load(base: nn.Module, recipe: Recipe, file: Path) -> Built | None:
+    """The model again, sharing all else with `base`, cut as the recipe says; None if there is none."""
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            about = opened.metadata() or {}
+        allotted = Allotment(kept=json.loads(about["kept"]), rank=json.loads(about["rank"]))
+        tensors = load_file(file)
+        model = skeleton(base, recipe, allotted)
+        expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+        if any(expected.get(name) != (t.shape, t.dtype) for name, t in tensors.items()):
+            raise ValueError("its tensors do not fit the recipe")
+        if not _new(model, base).keys() <= tensors.keys():
+            raise ValueError("it does not hold what the recipe stores anew")
+        model.load_state_dict(tensors, strict=False, assign=True)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        logging.getLogger(__name__).warning("a kept model is damaged, working it out again: %s", error)
+        file.unlink(missing_ok=True)
+        return None
+    file.touch()
+    device = next(base.parameters()).device
+    with torch.no_grad():
+        return Built(model=model.to(device), allotted=allotted, note=about.get("note", ""))
+
+
+def _new(model: nn.Module, base: nn.Module) -> dict[str, Tensor]:
+    """What a model does not share with its base."""
+    shared = {tensor.data_ptr() for tensor in chain(base.parameters(), base.buffers())}
+    return {name: tensor for name, tensor in tensors_of(model).items() if tensor.data_ptr() not in shared}

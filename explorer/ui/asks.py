@@ -1,0 +1,127 @@
+"""Values of the controls ↔ what one visit asks for. No gradio, no torch, no model."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from explorer.recipe import BEST, DATA_FREE, RANGES, Range, Recipe
+from explorer.workbench import Prompt
+
+AUTO = "auto"
+PERCENT = ("sparsity", "keep", "depth", "width", "heads")
+
+
+class Controls(NamedTuple):
+    """Values of the controls, in the page's order and units (per cent)."""
+
+    sparsity: Any = 0
+    bits: Any = 16
+    keep: Any = 100
+    head_bits: Any = 16
+    level: Any = "live"
+    group: Any = AUTO
+    prune: Any = AUTO
+    pattern: Any = "unstructured"
+    scope: Any = "row"
+    quant: Any = AUTO
+    factorize: Any = AUTO
+    allocate: Any = "uniform"
+    depth: Any = 0
+    width: Any = 0
+    heads: Any = 0
+    residual_rank: Any = 0
+    layers: Any = ""
+    protect: Any = ""
+    prompt: Any = ""
+    length: Any = 24
+    seed: Any = 0
+    temperature: Any = 0.0
+    chat: Any = True
+
+
+RECIPE_CONTROLS = Controls._fields[: Controls._fields.index("prompt")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What one visit wants to see."""
+
+    recipe: Recipe
+    prompt: Prompt
+
+
+def ask_from(values: Controls, calibrated: bool = True) -> Ask:
+    """Control values → ask. Numbers out of range go to the nearest allowed one; other nonsense is a ValueError.
+
+    A method left to `auto` is the best that the level and the calibration allow.
+    """
+    shares: dict[str, Any] = {
+        name: _nearest(_number(getattr(values, name), _plain(name)) / 100, RANGES[name]) for name in PERCENT
+    }
+    methods = {name: str(getattr(values, name)) for name in ("prune", "quant", "factorize")}
+    automatic = _automatic(values, shares, calibrated)
+    words: dict[str, Any] = {name: automatic[name] if method == AUTO else method for name, method in methods.items()}
+    words |= {name: str(getattr(values, name)) for name in ("group", "pattern", "scope", "allocate")}
+    recipe = Recipe(
+        **shares,
+        **words,
+        bits=int(_number(values.bits, 16)),
+        head_bits=int(_number(values.head_bits, 16)),
+        residual_rank=int(_nearest(_number(values.residual_rank, 0), RANGES["residual_rank"])),
+        layers=str(values.layers or ""),  # type: ignore[arg-type]
+        protect=str(values.protect or ""),  # type: ignore[arg-type]
+    )
+    prompt = Prompt(
+        text=str(values.prompt or ""),
+        new_tokens=int(min(max(_number(values.length, 24), 1), 400)),
+        seed=int(min(max(_number(values.seed, 0), 0), 10**6)),
+        temperature=min(max(_number(values.temperature, 0), 0.0), 2.0),
+        chat=bool(values.chat),
+    )
+    return Ask(recipe=recipe, prompt=prompt)
+
+
+def controls_from(recipe: Recipe) -> tuple[Any, ...]:
+    """The recipe controls' values, in order: sliders hold per cent, choices hold text, default methods are `auto`."""
+    plain, known = Recipe(), {field.name for field in fields(Recipe)}
+    found: list[Any] = []
+    for name in RECIPE_CONTROLS:
+        value = getattr(recipe, name) if name in known else getattr(Controls(), name)
+        if name in PERCENT:
+            value = round(value * 100)
+        elif name in ("layers", "protect"):
+            value = "; ".join(value)
+        elif name in ("prune", "quant", "factorize") and value == getattr(plain, name):
+            value = AUTO
+        found.append(str(value) if name in ("bits", "head_bits") else value)
+    return tuple(found)
+
+
+def _automatic(values: Controls, shares: dict[str, float], calibrated: bool) -> dict[str, str]:
+    plain = Recipe()
+    chosen = {name: getattr(plain, name) for name in ("prune", "quant", "factorize")}
+    if not calibrated:
+        return chosen | DATA_FREE
+    if values.level == "best":
+        return chosen | BEST
+    if shares["sparsity"] or shares["keep"] < 1 or str(values.pattern) != plain.pattern:
+        chosen["quant"] = "rtn"  # ranges of survivors and factors cannot be kept from before: searching takes seconds
+    return chosen
+
+
+def _plain(name: str) -> float:
+    value: float = getattr(Controls(), name)
+    return value
+
+
+def _number(value: Any, default: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return default
+    return number if math.isfinite(number) else default
+
+
+def _nearest(value: float, range_: Range) -> float:
+    steps = round((value - range_.low) / range_.step)
+    return min(max(range_.low + steps * range_.step, range_.low), range_.high)

@@ -1,0 +1,179 @@
+"""The models made from one base, and what each will weigh: predicted from shapes, built step by step, counted, moved to
+its kernels, and kept. Equal recipes are one variant, in memory the last few, on disk those that took long."""
+
+import copy
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from explorer.layers.targets import siblings, targets
+from explorer.measure import size
+from explorer.model import kept
+from explorer.model.compress import Built, build, kernels_of, notes_of, reduce, settle
+from explorer.model.facts import Facts
+from explorer.model.plan import NOTHING, Allotment
+from explorer.recipe import Recipe
+from explorer.records import Footprint
+
+KEPT = 3  # variants in memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A compressed model ready to run, and what it costs. Never changed once it is here."""
+
+    recipe: Recipe
+    model: nn.Module
+    size: Footprint
+    kernel: str
+    allotted: Allotment
+    seconds: float
+
+
+class Variants:
+    """`step` runs one step of work on the model where and when it may run (see `Workbench`)."""
+
+    def __init__(
+        self,
+        base: nn.Module,
+        facts: Facts,
+        folder: Path,
+        step: Callable[[Callable[[], Any]], Any] = lambda work: work(),
+    ) -> None:
+        self._base, self._facts, self._folder, self._step = base, facts, folder, step
+        self._siblings = siblings(base)
+        shapes: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in base.buffers()}
+        shapes |= {id(p): nn.Parameter(torch.empty_like(p, device="meta"), False) for p in base.parameters()}
+        self._shapes = copy.deepcopy(base, shapes)  # what is tied stays tied, and no weight is copied
+        self._predictors = {Recipe(): size.Predictor(base, targets(base))}
+        self._ready: OrderedDict[Recipe, Variant] = OrderedDict()
+        self.allotted: dict[Recipe, Allotment] = {}
+        self._turn = 0  # goes up when facts get better
+
+    def predict(self, recipe: Recipe) -> Footprint:
+        """File bytes by arithmetic; exact, but for a global budget that was not shared out yet."""
+        return self.predictor(recipe).predict(recipe, self.allotted.get(recipe, NOTHING))
+
+    def predictor(self, recipe: Recipe) -> size.Predictor:
+        """One for each choice of blocks, channels and heads, from shapes on the meta device."""
+        cuts = Recipe(depth=recipe.depth, width=recipe.width, heads=recipe.heads, width_by=recipe.width_by)
+        if cuts not in self._predictors:
+            smaller = reduce(self._shapes, cuts, None).model
+            self._predictors[cuts] = size.Predictor(smaller, targets(smaller), self._predictors[Recipe()])
+        return self._predictors[cuts]
+
+    def apply(self, recipe: Recipe) -> Iterator[float]:
+        """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop."""
+        if self._recall(recipe):
+            return
+        started, turn = time.perf_counter(), self._turn
+        if not self._facts.tokens and not recipe.data_free:
+            raise ValueError("This needs the calibration, which is not done yet.")
+        file = self._file(recipe)
+        found = self._step(lambda: kept.load(self._reduced(recipe), recipe, file)) if recipe.slow else None
+        if found:
+            self._step(lambda: self._publish(recipe, found, started))
+            return
+        steps = self._no_grad(build(self._base, recipe, self._facts))
+        share: float | Built = 0.0
+        while not isinstance(share, Built):
+            share = self._step(lambda: next(steps))
+            if not isinstance(share, Built):
+                yield share
+        built = share
+
+        def finish() -> bool:
+            if self._turn != turn and not recipe.data_free:
+                return False
+            if recipe.slow and (self._facts.file or recipe.data_free):  # kept once the facts are
+                kept.save(built, self._reduced(recipe), file)
+            self._publish(recipe, built, started)
+            return True
+
+        if not self._step(finish):  # meanwhile the facts have got better
+            yield from self.apply(recipe)
+
+    def get(self, recipe: Recipe) -> Variant:
+        """The model of a recipe; equal recipes are one variant."""
+        while True:
+            found = self._recall(recipe)
+            if found:
+                return found
+            for _ in self.apply(recipe):
+                pass
+
+    @staticmethod
+    def _no_grad(steps: Generator[float, None, Built]) -> Iterator[float | Built]:
+        """Shares done, and at the end what was built; torch's grad mode is a thread's, so it never spans a yield."""
+        while True:
+            try:
+                with torch.no_grad():
+                    share = next(steps)
+            except StopIteration as end:
+                yield end.value
+                return
+            yield share
+
+    def _recall(self, recipe: Recipe) -> Variant | None:
+        found = self._ready.get(recipe)
+        if found:
+            self._ready.move_to_end(recipe)
+        return found
+
+    def _reduced(self, recipe: Recipe) -> nn.Module:
+        return reduce(self._base, recipe, self._facts).model if recipe.structural else self._base
+
+    def _publish(self, recipe: Recipe, built: Built, started: float) -> None:
+        """Count what is stored, move it to its kernels, and let everybody use it."""
+        self.allotted[recipe] = built.allotted
+        predicted = self.predictor(recipe).predict(recipe, built.allotted)
+        with torch.no_grad():
+            stored, weights = size.stored_bytes(built.model), size.kept_parameters(built.model)
+            model = settle(built.model, self._siblings)
+        notes = [*notes_of(model), *([built.note] if built.note else [])]
+        footprint = size.footprint(
+            stored,
+            weights,
+            self._predictors[Recipe()].original,
+            int(predicted.predicted_bytes.value),
+            "measured",
+            predicted.parts,
+            size.resident_bytes(model),
+            notes,
+        )
+        self._ready[recipe] = Variant(
+            recipe=recipe,
+            model=model,
+            size=footprint,
+            kernel=" + ".join(kernels_of(model)),
+            allotted=built.allotted,
+            seconds=time.perf_counter() - started,
+        )
+        while len(self._ready) > KEPT:
+            self._ready.popitem(last=False)
+
+    def unsettled(self, recipe: Recipe, anew: bool = False) -> Built:
+        """The model as it is stored, for a file; `anew` leaves aside what is kept on disk."""
+        built: Built | float | None = None
+        if recipe.slow and not anew:
+            built = self._step(lambda: kept.load(self._reduced(recipe), recipe, self._file(recipe)))
+        steps = self._no_grad(build(self._base, recipe, self._facts))
+        while not isinstance(built, Built):
+            built = self._step(lambda: next(steps))
+        return built
+
+    def forget(self) -> None:
+        """What was made with facts that are better now, or is being made with them."""
+        self._turn += 1
+        for stale in (self._ready, self.allotted):
+            for recipe in [recipe for recipe in stale if not recipe.data_free]:
+                stale.pop(recipe)  # type: ignore[attr-defined]
+
+    def _file(self, recipe: Recipe) -> Path:
+        return kept.file_of(self._folder, self._facts.tokens, recipe)
