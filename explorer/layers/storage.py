@@ -158,8 +158,7 @@ class Sparse(Stored):
         return self._scatter(self.kept.decoded()) if self.fresh is None else self.fresh
 
     def _scatter(self, values: Tensor) -> Tensor:
-        mask = bitpack.unpack_mask(self.bitmap, self.shape[1])
-        return torch.zeros(self.shape, dtype=values.dtype, device=values.device).masked_scatter_(mask, values)
+        return bitpack.spread(values, bitpack.unpack_mask(self.bitmap, self.shape[1]))
 
     def values(self) -> int:
         return self.kept.values()
@@ -208,7 +207,7 @@ def encode(
     if spec.kept is not None:
         assert mask is not None
         shape, inner = spec.inner(weight.shape[0])
-        kept = weight.masked_select(mask).view(shape)
+        kept = bitpack.select(weight, mask).view(shape)
         sparse = Sparse(bitpack.pack_mask(mask), encode(kept, inner, None, grid, codes), columns=weight.shape[1])
         sparse.fresh = weight * mask if spec.bits >= 16 else None
         return sparse

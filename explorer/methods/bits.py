@@ -1,6 +1,8 @@
 """Codes to packed bytes and back. A code of b bits is cut into planes of 4, 2 and 1 bits (6 = 4 + 2, 3 = 2 + 1), and
 each plane fills whole bytes, so that any width from 1 to 8 is stored exactly and unpacked by shifts alone."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -72,3 +74,26 @@ def unpack_mask(bitmap: Tensor, columns: int) -> Tensor:
     """The inverse of `pack_mask`."""
     bits = np.unpackbits(bitmap.cpu().numpy(), axis=1, count=columns)
     return torch.from_numpy(bits.view(np.bool_)).to(bitmap.device)
+
+
+def select(matrix: Tensor, mask: Tensor) -> Tensor:
+    """The values where a mask of the same shape is true, in a row. numpy's selection takes a sixth of torch's time."""
+    if matrix.device.type != "cpu":
+        return matrix.masked_select(mask)
+    return torch.from_numpy(np.compress(mask.numpy().ravel(), _bare(matrix))).view(matrix.dtype)
+
+
+def spread(values: Tensor, mask: Tensor) -> Tensor:
+    """The inverse of `select`: values where the mask is true, zero elsewhere; (…) in the mask's shape."""
+    whole = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
+    if values.device.type != "cpu":
+        return whole.masked_scatter_(mask, values)
+    _bare(whole)[np.flatnonzero(mask.numpy())] = _bare(values)
+    return whole
+
+
+def _bare(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """All values in a row, bfloat16 as the bits it is made of: numpy has no such type."""
+    flat = tensor.detach().contiguous().view(-1)
+    array: np.ndarray[Any, Any] = (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy()
+    return array

@@ -82,25 +82,27 @@ def gram_of(x: Tensor) -> Tensor:
     return (quiet.T @ quiet).float() + rest.T @ rest
 
 
-def felt(model: nn.Module, ids: Tensor, input_of: Mapping[str, str], seed: int) -> list[tuple[str, Tensor, Tensor]]:
-    """(layer, its input (tokens, columns), the loss's gradient at its output (tokens, rows)), float32, for some ids.
+def felt(
+    model: nn.Module, ids: Tensor, input_of: Mapping[str, str], seed: int, see: Callable[[str, Tensor, Tensor], None]
+) -> None:
+    """Call `see` for each layer with its name, its input (tokens, columns) and the loss's gradient at its output
+    (tokens, rows), float32, on the way back through the model: all gradients together would take too much memory.
 
     Labels are drawn from the model's own predictions: then E[g gᵀ] is the Fisher matrix, the curvature of the KL
     divergence from the original (Martens, arXiv 1412.1193, §5).
     """
     inputs: dict[str, Tensor] = {}
-    found: list[tuple[str, Tensor, Tensor]] = []
 
     def forward_hook(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            inputs[name] = given[0].detach().reshape(-1, given[0].shape[-1]).float()
+            inputs[name] = given[0].detach().reshape(-1, given[0].shape[-1])
 
         return hook
 
     def backward_hook(name: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, gradients: tuple[Tensor, ...]) -> None:
             g = gradients[0].reshape(-1, gradients[0].shape[-1]).float()
-            found.append((name, inputs[input_of[name]], g))
+            see(name, inputs[input_of[name]], g)
 
         return hook
 
@@ -117,7 +119,6 @@ def felt(model: nn.Module, ids: Tensor, input_of: Mapping[str, str], seed: int) 
     finally:
         for handle in hooks:
             handle.remove()
-    return found
 
 
 def first(windows: Sequence[Tensor], tokens: int) -> list[Tensor]:

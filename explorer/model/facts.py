@@ -17,8 +17,8 @@ from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune, quantize
 from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
 
-VERSION = "3"
-KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0))  # (bits, group) that sliders ask for
+VERSION = "4"
+KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for
 
 
 class Facts:
@@ -147,9 +147,13 @@ class Facts:
         """Gather which of each layer's outputs the loss feels, for `spectrum`; yields the share done."""
         windows, outputs = first(self.windows, OUTPUT_TOKENS), dict[str, Tensor]()
         tokens = sum(window.shape[1] for window in windows)
+
+        def see(name: str, _: Tensor, g: Tensor) -> None:
+            total = outputs.setdefault(name, torch.zeros(g.shape[1], g.shape[1], device=g.device))
+            total.addmm_(g.T, g, alpha=1 / tokens)
+
         for done, ids in enumerate(windows, 1):
-            for name, _, g in felt(model, ids, self._input_of, seed=done):
-                outputs[name] = g.T @ g / tokens + outputs.get(name, 0)
+            felt(model, ids, self._input_of, done, see)
             yield done / len(windows)
         self._outputs = outputs
         for key in [key for key in self._kept if "|covariance." in key]:
@@ -159,15 +163,18 @@ class Facts:
         """Gather how strongly the loss feels each token at each layer, for methods that hand errors on; yields the
         share done. Takes a backward pass over a part of the calibration text, and is kept on disk with the rest."""
         windows, sums = first(self.windows, FELT_TOKENS), dict[str, Tensor]()
+        inputs, powers = dict[str, Tensor](), dict[str, Tensor]()
+
+        def see(name: str, x: Tensor, g: Tensor) -> None:
+            key = self._input_of[name]
+            inputs[key] = x
+            powers[key] = g.square().sum(1, keepdim=True) + powers.get(key, 0)
+
         for done, ids in enumerate(windows, 1):
-            powers: dict[str, Tensor] = {}
-            inputs: dict[str, Tensor] = {}
-            for name, x, g in felt(model, ids, self._input_of, seed=done):
-                key = self._input_of[name]
-                inputs[key] = x
-                powers[key] = g.square().sum(1, keepdim=True) + powers.get(key, 0)
+            powers.clear()
+            felt(model, ids, self._input_of, done, see)
             for key, x in inputs.items():
-                sums[key] = (x * powers[key]).T @ x + sums.get(key, 0)
+                sums[key] = (x.float() * powers[key]).T @ x.float() + sums.get(key, 0)
             yield done / len(windows)
         for key, total in sums.items():
             plain = self._kept[f"{key}|gram"]

@@ -57,3 +57,13 @@ def test_taken_codes_are_those_of_the_unpacked_row(width: int) -> None:
     codes = torch.randint(0, 2**width, (1, 77), dtype=torch.uint8)
     index = torch.tensor([[0, 76, 8], [3, 3, 41]])
     assert torch.equal(bits.take(bits.pack(codes, width), width, 77, index), codes[0, index])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.uint8])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_selected_values_lie_in_order_and_spread_back(dtype: torch.dtype, share: float) -> None:
+    matrix = (torch.randn(7, 19) * 9).abs().to(dtype).t()  # not contiguous
+    mask = torch.rand(19, 7) < share
+    values = bits.select(matrix, mask)
+    assert torch.equal(values, matrix.masked_select(mask))
+    assert torch.equal(bits.spread(values, mask), matrix * mask)

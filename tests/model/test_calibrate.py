@@ -12,6 +12,15 @@ from explorer.model.calibrate import Gather, felt, first, gram_of, windows_of
 from explorer.model.hub import Loaded
 
 
+def gradients_of(
+    model: nn.Module, ids: Tensor, input_of: dict[str, str], seed: int
+) -> list[tuple[str, Tensor, Tensor]]:
+    """What `felt` shows, in the order of the way back."""
+    seen: Seen = []
+    felt(model, ids, input_of, seed, lambda name, x, g: seen.append((name, x, g)))
+    return seen
+
+
 def windows(count: int = 3, length: int = 20) -> list[Tensor]:
     noise = torch.Generator().manual_seed(9)
     return [torch.randint(2, 300, (1, length + i), generator=noise) for i in range(count)]
@@ -98,7 +107,7 @@ def test_a_gram_in_bfloat16_is_near_the_exact_one(loud: bool) -> None:
 def test_felt_gives_the_gradients_of_autograd(llama32: Loaded) -> None:
     model, ids = llama32.model, windows()[0]
     gather = Gather(model)
-    found = {name: (x, g) for name, x, g in felt(model, ids, gather.input_of, seed=3)}
+    found = {name: (x, g) for name, x, g in gradients_of(model, ids, gather.input_of, 3)}
     assert found.keys() == gather.input_of.keys()
     outputs: dict[str, Tensor] = {}
 
@@ -129,7 +138,7 @@ def test_felt_gives_the_gradients_of_autograd(llama32: Loaded) -> None:
 
 def test_felt_works_inside_inference_mode_and_leaves_no_hook(llama: Loaded) -> None:
     with torch.inference_mode():
-        found = felt(llama.model, windows()[0], Gather(llama.model).input_of, seed=0)
+        found = gradients_of(llama.model, windows()[0], Gather(llama.model).input_of, 0)
     assert len(found) == 14 and all(g.isfinite().all() for _, _, g in found)
     assert not any(m._forward_pre_hooks or m._backward_hooks or m._forward_hooks for m in llama.model.modules())
 

@@ -94,7 +94,9 @@ def test_refining_mixes_in_how_strongly_the_loss_feels_each_token(llama32: Loade
     assert torch.isclose(found.diagonal().mean(), plain.diagonal().mean(), rtol=1e-4)
     names, total = [n for n, key in facts._input_of.items() if key == name], torch.zeros(64, 64)
     for done, ids in enumerate(windows(), 1):
-        gradients = [(x, g) for n, x, g in felt(llama32.model, ids, facts._input_of, seed=done) if n in names]
+        seen: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        felt(llama32.model, ids, facts._input_of, done, lambda *found, seen=seen: seen.append(found))
+        gradients = [(x, g) for n, x, g in seen if n in names]
         power = sum(g.square().sum(1, keepdim=True) for _, g in gradients)
         total += (gradients[0][0] * power).T @ gradients[0][0]
     by_hand = (plain + total * plain.diagonal().mean() / total.diagonal().mean()) / 2
