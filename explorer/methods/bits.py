@@ -1,8 +1,6 @@
 """Codes to packed bytes and back. A code of b bits is cut into planes of 4, 2 and 1 bits (6 = 4 + 2, 3 = 2 + 1), and
 each plane fills whole bytes, so that any width from 1 to 8 is stored exactly and unpacked by shifts alone."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,7 +78,7 @@ def select(matrix: Tensor, mask: Tensor) -> Tensor:
     """The values where a mask of the same shape is true, in a row. numpy's selection takes a sixth of torch's time."""
     if matrix.device.type != "cpu":
         return matrix.masked_select(mask)
-    return torch.from_numpy(np.compress(mask.numpy().ravel(), _bare(matrix))).view(matrix.dtype)
+    return torch.from_numpy(np.compress(mask.numpy().ravel(), _bare(matrix).numpy())).view(matrix.dtype)
 
 
 def spread(values: Tensor, mask: Tensor) -> Tensor:
@@ -88,12 +86,11 @@ def spread(values: Tensor, mask: Tensor) -> Tensor:
     whole = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
     if values.device.type != "cpu":
         return whole.masked_scatter_(mask, values)
-    _bare(whole)[np.flatnonzero(mask.numpy())] = _bare(values)
+    _bare(whole).numpy()[np.flatnonzero(mask.numpy())] = _bare(values).numpy()
     return whole
 
 
-def _bare(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _bare(tensor: Tensor) -> Tensor:
     """All values in a row, bfloat16 as the bits it is made of: numpy has no such type."""
     flat = tensor.detach().contiguous().view(-1)
-    array: np.ndarray[Any, Any] = (flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat).numpy()
-    return array
+    return flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat

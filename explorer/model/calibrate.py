@@ -112,10 +112,12 @@ def felt(
         with torch.inference_mode(False), torch.enable_grad():
             embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
             start = embedding(ids.to(next(model.parameters()).device)).detach().requires_grad_(True)
-            logits = model(inputs_embeds=start, use_cache=False).logits[0].float()
+            logits = model(inputs_embeds=start, use_cache=False).logits[0]
+            slope = logits.detach().float().softmax(-1)  # of the cross entropy: probabilities, less 1 at the label
             noise = torch.Generator().manual_seed(seed)
-            labels = torch.multinomial(logits.detach().softmax(-1).cpu(), 1, generator=noise)[:, 0].to(logits.device)
-            nn.functional.cross_entropy(logits, labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
+            labels = torch.multinomial(slope.cpu(), 1, generator=noise).to(slope.device)
+            slope.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=slope.dtype))
+            logits.backward(slope.to(logits.dtype))
     finally:
         for handle in hooks:
             handle.remove()

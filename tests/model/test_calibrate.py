@@ -11,10 +11,10 @@ from explorer.layers.targets import blocks_of, siblings, targets
 from explorer.model.calibrate import Gather, felt, first, gram_of, windows_of
 from explorer.model.hub import Loaded
 
+Seen = list[tuple[str, Tensor, Tensor]]
 
-def gradients_of(
-    model: nn.Module, ids: Tensor, input_of: dict[str, str], seed: int
-) -> list[tuple[str, Tensor, Tensor]]:
+
+def gradients_of(model: nn.Module, ids: Tensor, input_of: dict[str, str], seed: int) -> Seen:
     """What `felt` shows, in the order of the way back."""
     seen: Seen = []
     felt(model, ids, input_of, seed, lambda name, x, g: seen.append((name, x, g)))
