@@ -60,7 +60,8 @@ class Score:
 
 
 def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) -> list[Passage]:
-    """Tokenize texts by kind, one kind after the other in turn, so that any first part is a fair mix.
+    """Tokenize texts by kind, one kind after the other in turn and each kind's in an order that is spread over it, so
+    that any first part is a fair mix: neighbours are of one subject, and an interval from them alone is too narrow.
 
     Each starts with the beginning-of-text token where the model has one; longer texts become several passages.
     """
@@ -71,7 +72,7 @@ def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) ->
         windows = [
             ids[at : at + room] for text in group for ids in [_ids(tokenizer, text)] for at in range(0, len(ids), room)
         ]
-        columns.append([Passage(kind=kind, ids=torch.tensor([start + window])) for window in windows])
+        columns.append([Passage(kind=kind, ids=torch.tensor([start + windows[i]])) for i in _spread(len(windows))])
     most = max(map(len, columns), default=0)
     turns = [column[i] for i in range(most) for column in columns if i < len(column)]
     return [passage for passage in turns if passage.predicted > 0]
@@ -274,6 +275,12 @@ def _correlation(one: Floats, other: Floats) -> float:
     if len(one) < 2 or not (np.isfinite(one).all() and np.isfinite(other).all()) or not one.std() * other.std():
         return math.nan
     return float(np.corrcoef(one.astype(float), other.astype(float))[0, 1])
+
+
+def _spread(count: int) -> list[int]:
+    """0 … count − 1 so that any first part lies evenly over the whole: in the order of their bits reversed."""
+    bits = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

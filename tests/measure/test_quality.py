@@ -239,8 +239,19 @@ def test_passages_take_turns_by_kind_and_start_with_the_first_token(llama: Loade
 def test_a_long_text_is_cut_into_windows_and_none_of_it_is_lost(llama: Loaded) -> None:
     text = "the cat sat on the mat and waited for the rain"
     found = passages(llama.tokenizer, {"a": [text]}, longest=4)
-    assert [i for p in found for i in p.ids[0, 1:].tolist()] == llama.tokenizer(text).input_ids
+    ids = llama.tokenizer(text).input_ids
+    windows = [ids[at : at + 3] for at in range(0, len(ids), 3)]
+    assert sorted(p.ids[0, 1:].tolist() for p in found) == sorted(windows)
     assert all(p.ids[0, 0] == llama.tokenizer.bos_token_id and p.ids.shape[1] <= 4 for p in found)
+
+
+def test_any_first_part_lies_evenly_over_a_text(llama: Loaded) -> None:
+    """The first four of sixteen windows are one from each quarter."""
+    text = "".join(map(chr, range(0x41, 0x41 + 16)))
+    found = passages(llama.tokenizer, {"a": list(text)}, longest=4)
+    order = [text.index(llama.tokenizer.decode(p.ids[0, 1:])) for p in found]
+    assert order[0] == 0 and sorted(order) == list(range(16))
+    assert {place // 4 for place in order[:4]} == {0, 1, 2, 3} and {place // 2 for place in order[:8]} == set(range(8))
 
 
 def test_a_passage_with_nothing_to_predict_is_left_out(llama: Loaded) -> None:
