@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from explorer.measure.quality import References, score
+from explorer.measure.quality import References, mean_kl, score
 from explorer.records import Reading
 
 TYPES = {"Q8_0": 7, "Q6_K": 18, "Q5_K_M": 17, "Q4_K_M": 15, "Q3_K_M": 12, "Q2_K": 10}  # llama.h, enum llama_ftype
@@ -56,7 +56,7 @@ def run(
             scores = step(compare)
         tokens = sum(s.tokens for s in scores)
         found = json.loads(answer.stdout.splitlines()[-1])
-        rows.append({"peer": f"llama.cpp {name}", "kl": sum(s.kl for s in scores) / tokens, "tokens": tokens, **found})
+        rows.append({"peer": f"llama.cpp {name}", "kl": mean_kl(scores), "tokens": tokens, **found})
     return rows
 
 

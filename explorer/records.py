@@ -14,7 +14,8 @@ How = Literal["measured", "calculated", "estimated", "simulated"]
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One number: value, unit, how it was obtained, its spread (10th to 90th percentile, or a 95 % interval) and n."""
+    """One number: value, unit, how it was obtained, its spread (10th to 90th percentile, or a 95 % interval) and n;
+    `se` is the standard error where the interval was worked out from one."""
 
     value: float
     unit: str
@@ -22,6 +23,7 @@ class Reading:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    se: float | None = None
 
     @classmethod
     def timing(cls, samples: list[float], unit: str = "ms") -> "Reading":
@@ -62,15 +64,115 @@ class Speed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Slice:
+    """One kind of text: KL, top-1 agreement, and the shares of positions where only the original's top token was right
+    (`lost`) or only the compressed model's (`gained`)."""
+
+    kind: str
+    kl: Reading
+    top1_agreement: Reading
+    lost: Reading
+    gained: Reading
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: _ends(getattr(self, name)) for name in ("kl", "top1_agreement", "lost", "gained")}
+
+
+Verdict = Literal["identical", "not distinguishable", "distinguishable", "broken", "no noise floor"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Paired comparison with the original on identical tokens; KL in nats, original to compressed."""
+    """Paired comparison with the original on identical tokens, by the names of llama.cpp's perplexity tool.
+
+    KL in nats, original to compressed; ln_ppl_ratio is ln(PPL(Q) / PPL(base)); delta_p is what the probability of the
+    correct token gained. Where the original is known on more tokens than the compressed model, both perplexities are
+    those of that longer text, the compressed one's estimated from the ratio; each says its own n.
+    """
 
     perplexity: Reading
     perplexity_original: Reading
+    ln_ppl_ratio: Reading
+    ppl_ratio: Reading
+    ppl_correlation: Reading
     kl: Reading
+    kl_median: Reading
+    kl_90: Reading
+    kl_99: Reading
+    kl_99_9: Reading
+    kl_max: Reading
     top1_agreement: Reading
+    delta_p_mean: Reading
+    delta_p_rms: Reading
     tokens: int
     broken_positions: int = 0
+    noise_floor: Reading | None = None
+    by_kind: tuple[Slice, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the lower end of the KL's interval is above what rounding noise does to the original."""
+        if self.broken_positions:
+            return "broken"
+        if self.kl_max.value == 0:
+            return "identical"
+        if self.noise_floor is None:
+            return "no noise floor"
+        lowest = self.kl.low if self.kl.low is not None else 0.0
+        return "distinguishable" if lowest > self.noise_floor.value else "not distinguishable"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures by name; s.e. and 95 % interval of those that a reader compares."""
+        values = {name: value.value for name, value in vars(self).items() if isinstance(value, Reading)}
+        return values | {
+            "kl_low": self.kl.low,
+            "kl_high": self.kl.high,
+            "kl_se": self.kl.se,
+            "ln_ppl_ratio_se": self.ln_ppl_ratio.se,
+            "top1_se": self.top1_agreement.se,
+            "tokens": self.tokens,
+            "tokens_original": self.perplexity_original.n,
+            "broken_positions": self.broken_positions,
+            "noise_floor": self.noise_floor.value if self.noise_floor else None,
+            "verdict": self.verdict,
+            "by_kind": {part.kind: part.to_dict() for part in self.by_kind},
+        }
+
+
+Reason = Literal["", "repeats", "stops early", "not a number"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """What a model wrote after one prompt; `collapsed` says how it broke: "" where it did not."""
+
+    prompt: str
+    text: str
+    tokens: int
+    repeated: Reading
+    collapsed: Reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collapse:
+    """Over many prompts: shares that collapsed and that stopped early, mean share of repeated 4-grams, all texts."""
+
+    collapsed: Reading
+    early: Reading
+    repeated: Reading
+    texts: tuple[Writing, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breakdown:
+    """File bytes by part, which add up to `file_bytes`; beside them what no file here reaches: the entropy of masks and
+    codes, and what zip makes of the file. `notes` say why a saving is not there."""
+
+    file_bytes: Reading
+    parts: dict[str, Reading]
+    entropy_bytes: Reading
+    zip_bytes: Reading | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +220,7 @@ class Measurement:
                 "prompt_tokens": speed.prompt_tokens,
                 "threads": speed.threads,
             },
-            "quality": quality
-            and {
-                "perplexity": quality.perplexity.value,
-                "perplexity_original": quality.perplexity_original.value,
-                "kl": quality.kl.value,
-                "kl_low": quality.kl.low,
-                "kl_high": quality.kl.high,
-                "top1_agreement": quality.top1_agreement.value,
-                "tokens": quality.tokens,
-                "broken_positions": quality.broken_positions,
-            },
+            "quality": quality and quality.to_dict(),
             "cost": {
                 "flops_per_token": int(self.cost.flops_per_token.value),
                 "useful_flops_per_token": int(self.cost.useful_flops_per_token.value),
@@ -136,6 +228,10 @@ class Measurement:
             "seconds": self.seconds,
         }
         return {name: _finite(value) for name, value in record.items()}
+
+
+def _ends(reading: Reading) -> dict[str, float | int | None]:
+    return {"value": reading.value, "low": reading.low, "high": reading.high, "n": reading.n}
 
 
 def _finite(value: Any) -> Any:

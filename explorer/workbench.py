@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from explorer import assets
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, layers, quality, speed
+from explorer.measure.judge import Judge
 from explorer.model import export, hub
 from explorer.model.calibrate import windows_of
 from explorer.model.facts import Facts, bytes_needed, fingerprint
@@ -27,11 +26,10 @@ from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected, free_bytes
 from explorer.recipe import Recipe
-from explorer.records import STOPPED, Cost, Footprint, LayerReading, Measurement, Piece, Quality, Speed
+from explorer.records import STOPPED, Cost, Footprint, LayerReading, Measurement, Piece, Quality, Reading, Speed
 from explorer.variants import Variant, Variants
 
 R = TypeVar("R")
-REFERENCE_TOKENS_KEPT = 1200  # of the original's predictions, 100 kB each for 49,152 words
 COST_CONTEXT = 128
 
 
@@ -61,8 +59,6 @@ class Workbench:
         self._visitors = self._waiting = 0
         self._preparing = threading.Lock()
         self._measured: dict[Recipe, Measurement] = {}
-        self._scores: dict[Recipe, list[quality.Score]] = {}
-        self._references: dict[int, Tensor] = {}
         self._originals: OrderedDict[Prompt, list[Piece]] = OrderedDict()
 
     # opening
@@ -98,6 +94,7 @@ class Workbench:
         self.passages = quality.passages(
             self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
         )
+        self.judged = Judge(self.loaded.model, self.passages)
         self.facts = Facts()
         name = fingerprint(self.loaded.model)
         self._facts_file = hub.cache_folder() / "facts" / f"{name}.safetensors"
@@ -238,10 +235,22 @@ class Workbench:
         """
         variant = self.variant(recipe)
         while True:
-            found, enough = self.step(lambda: self._judge(variant, tokens))
+            found, enough = self.step(lambda: self.judged.judge(recipe, variant.model, tokens))
             yield found
             if enough:
                 return
+
+    def noise_floor(self) -> Iterator[Reading]:
+        """What rounding noise alone does to the original, found once; qualities judged afterwards carry it."""
+        steps = self.judged.find_floor()
+        while (found := self.step(lambda: next(steps, None))) is not None:
+            yield found
+
+    def read_all(self) -> Iterator[float]:
+        """The original on every passage; later perplexities are then those of the whole text. Yields the share done."""
+        steps = self.judged.read_all()
+        while (share := self.step(lambda: next(steps, None))) is not None:
+            yield share
 
     def time(self, recipe: Recipe, rounds: int = 5, decode_steps: int = 8) -> Iterator[tuple[Speed, Speed]]:
         """(original, compressed) timed in turns; refined round by round."""
@@ -289,7 +298,7 @@ class Workbench:
         while len(self._measured) > 256:
             oldest = next(iter(self._measured))
             self._measured.pop(oldest)
-            self._scores.pop(oldest, None)
+            self.judged.forget(oldest)
         return after
 
     def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5) -> Measurement:
@@ -297,6 +306,8 @@ class Workbench:
         variant = self.variant(recipe)
         started = time.perf_counter()
         found: dict[str, Any] = {}
+        for _ in self.noise_floor():
+            pass
         for judged in self.judge(recipe, tokens):
             found["quality"] = judged
         for _, timed in self.time(recipe, rounds=rounds):
@@ -315,20 +326,7 @@ class Workbench:
         self.variants.forget()
         for recipe in [recipe for recipe in self._measured if not recipe.data_free]:
             self._measured.pop(recipe)
-            self._scores.pop(recipe, None)
-
-    def _judge(self, variant: Variant, tokens: int) -> tuple[Quality, bool]:
-        """One passage more, unless there are enough already: (quality so far, whether that is enough)."""
-        scores = self._scores.setdefault(variant.recipe, [])
-
-        def enough() -> bool:
-            return sum(s.tokens + s.broken for s in scores) >= tokens or len(scores) == len(self.passages)
-
-        if not scores or not enough():
-            passage = self.passages[len(scores)]
-            original = self._reference(len(scores), passage)
-            scores.append(quality.score(passage, original, quality.logits_of(variant.model, passage)))
-        return quality.summarize(scores), enough()
+            self.judged.forget(recipe)
 
     def step(self, work: Callable[[], R]) -> R:
         """One step on the model, on the one thread that owns torch, opening included: a second one would bring its own
@@ -336,14 +334,6 @@ class Workbench:
         if threading.current_thread() is self._owner:
             return work()
         return self._engine.submit(work).result()
-
-    def _reference(self, number: int, passage: quality.Passage) -> Tensor:
-        if number in self._references:
-            return self._references[number]
-        logits = quality.logits_of(self.loaded.model, passage)
-        if sum(len(kept) for kept in self._references.values()) + len(logits) <= REFERENCE_TOKENS_KEPT:
-            self._references[number] = logits
-        return logits
 
 
 def _is_query(name: str) -> bool:

@@ -28,6 +28,7 @@ ORDER = [
     "workbench",
     "bench_page",
     "bench_peers",
+    "bench_numbers",
     "bench",
     "ui",
     "__main__",
@@ -189,7 +190,7 @@ def test_every_module_of_the_core_has_its_tests_in_the_same_place() -> None:
         folder, _, module = name.removeprefix("explorer/").rpartition("/")
         if (
             name.startswith("explorer/")
-            and module not in {"__init__", "assets", "bench", "bench_page", "bench_peers"}
+            and module not in {"__init__", "assets", "bench", "bench_numbers", "bench_page", "bench_peers"}
             and folder != "ui"
         ):
             assert (HOME / "tests" / folder / f"test_{module.strip('_')}.py").is_file(), name

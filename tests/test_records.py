@@ -3,16 +3,39 @@
 import json
 import math
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
 from explorer.measure.size import footprint
 from explorer.recipe import Recipe
-from explorer.records import Cost, Measurement, Quality, Reading, Speed
+from explorer.records import Cost, Measurement, Quality, Reading, Slice, Speed
 
 
 def reading(value: float, how: str = "measured") -> Reading:
     return Reading(value=value, unit="ms", how=how, low=value, high=value, n=1)  # type: ignore[arg-type]
+
+
+def quality_of(**changed: Any) -> Quality:
+    half = reading(0.5)
+    given = {f.name: half for f in fields(Quality) if f.type == Reading or f.type == "Reading"}
+    part = Slice(kind="code", kl=half, top1_agreement=half, lost=half, gained=half)
+    return Quality(**{**given, "tokens": 7, "by_kind": (part,), **changed})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "verdict"),
+    [
+        ({"broken_positions": 1}, "broken"),
+        ({"kl_max": 0.0, "noise_floor": 0.1}, "identical"),
+        ({}, "no noise floor"),
+        ({"noise_floor": 0.1}, "distinguishable"),
+        ({"noise_floor": 0.6}, "not distinguishable"),
+    ],
+)
+def test_verdicts(changed: dict[str, Any], verdict: str) -> None:
+    values = {name: reading(v) if isinstance(v, float) else v for name, v in changed.items()}
+    assert quality_of(**values).verdict == verdict
 
 
 def test_timing_is_the_median_with_the_10th_and_90th_percentile() -> None:
@@ -63,12 +86,13 @@ def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
         prompt_tokens=8,
         threads=2,
     )
-    quality = Quality(
-        perplexity=reading(3), perplexity_original=reading(2), kl=reading(0.1), top1_agreement=reading(0.9), tokens=7
-    )
+    quality = quality_of(kl=Reading(value=0.1, unit="nats", how="measured", low=0.05, high=0.2, se=0.03, n=7))
     full = Measurement(recipe=Recipe(), model="m", size=size, cost=cost, speed=speed, quality=quality).to_dict()
     assert set(full["speed"]) == {field.name for field in fields(Speed)}
     assert set(full["quality"]) >= {field.name for field in fields(Quality)}
+    assert set(full["quality"]) >= {"kl_se", "kl_low", "kl_high", "ln_ppl_ratio_se", "top1_se", "verdict"}
+    assert (full["quality"]["kl_se"], full["quality"]["kl_low"]) == (0.03, 0.05)
+    assert full["quality"]["by_kind"]["code"]["lost"] == {"value": 0.5, "low": 0.5, "high": 0.5, "n": 1}
     assert full["speed"]["ms_per_token"] == {"median": 2, "low": 2, "high": 2, "n": 1}
 
 
@@ -76,7 +100,8 @@ def test_a_destroyed_model_still_has_a_record_that_is_json() -> None:
     size = footprint(100, 50, 400, 100, "measured", {})
     cost = Cost(flops_per_token=reading(10), useful_flops_per_token=reading(5))
     nothing = reading(math.nan)
-    quality = Quality(perplexity=nothing, perplexity_original=reading(2), kl=nothing, top1_agreement=nothing, tokens=0)
+    some = Slice(kind="code", kl=nothing, top1_agreement=nothing, lost=nothing, gained=nothing)
+    quality = quality_of(perplexity=nothing, kl=nothing, tokens=0, broken_positions=9, by_kind=(some,))
     json.dumps(
         Measurement(recipe=Recipe(), model="m", size=size, cost=cost, quality=quality).to_dict(), allow_nan=False
     )

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from explorer.layers.targets import targets
+from explorer.measure.judge import REFERENCE_TOKENS_KEPT
 from explorer.model.hub import Loaded
 from explorer.model.preflight import ModelRejected
 from explorer.recipe import Recipe
 from explorer.records import Measurement
 from explorer.variants import KEPT
-from explorer.workbench import REFERENCE_TOKENS_KEPT, Prompt, Workbench
+from explorer.workbench import Prompt, Workbench
 
 TEXTS = {"story": ["The cat sat on the mat and waited for the rain to stop."], "code": ["def add(a, b): return a + b"]}
 RECIPES = [Recipe(bits=4), Recipe(sparsity=0.5), Recipe(keep=0.6), Recipe(bits=3, head_bits=4)]
@@ -123,10 +124,10 @@ def test_judging_the_original_finds_no_difference(workbench: Workbench) -> None:
 
 def test_references_are_kept_up_to_a_limit_and_change_nothing(workbench: Workbench) -> None:
     first = list(workbench.judge(RECIPES[0], 10**9))[-1]
-    assert workbench._references
-    assert sum(map(len, workbench._references.values())) <= REFERENCE_TOKENS_KEPT
+    assert workbench.judged.references
+    assert sum(map(len, workbench.judged.references.values())) <= REFERENCE_TOKENS_KEPT
     assert list(workbench.judge(RECIPES[0], 10**9))[-1] == first
-    workbench._references.clear()
+    workbench.judged.references.clear()
     assert list(workbench.judge(RECIPES[0], 10**9))[-1] == first
 
 

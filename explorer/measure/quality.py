@@ -1,22 +1,31 @@
 """How far the compressed model's predictions are from the original's: paired, on identical tokens, in float32.
 
-KL is from the original to the compressed model, in nats. Intervals resample whole passages, since tokens within one
-are not independent (block bootstrap).
+The statistics are those of llama.cpp's perplexity tool (tools/perplexity/README.md). KL is from the original to the
+compressed model, in nats. A position where either model's logits are not finite predicts nothing: it costs ∞ nats, is
+no agreement, and makes every mean that it is part of not a number.
 """
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import Dense
-from explorer.records import Quality, Reading
+from explorer.layers.targets import targets
+from explorer.measure.intervals import Blocks
+from explorer.records import Quality, Reading, Slice
+
+Floats = NDArray[np.float32]
+Marks = NDArray[np.bool_]
+ROUNDING = 2.0**-8  # bfloat16 keeps 8 bits: rounding moves a number by up to this share of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +40,28 @@ class Passage:
         return self.ids.shape[1] - 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Score:
-    """Sums over the predicted tokens of one passage."""
+    """What is kept of every predicted token of one passage, each (predicted,): nats, and whose top token was right."""
 
-    tokens: int
-    nll: float
-    nll_original: float
-    kl: float
-    same_top: int
-    broken: int
+    kind: str
+    kl: Floats
+    nll: Floats
+    nll_original: Floats
+    same_top: Marks
+    right: Marks
+    right_original: Marks
+    broken: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Positions that were predicted, without the broken ones."""
+        return len(self.kl) - self.broken
 
 
 def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) -> list[Passage]:
-    """Tokenize texts by kind, one kind after the other in turn, so that any first part is a fair mix.
+    """Tokenize texts by kind, one kind after the other in turn and each kind's in an order that is spread over it, so
+    that any first part is a fair mix: neighbours are of one subject, and an interval from them alone is too narrow.
 
     Each starts with the beginning-of-text token where the model has one; longer texts become several passages.
     """
@@ -55,7 +72,7 @@ def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) ->
         windows = [
             ids[at : at + room] for text in group for ids in [_ids(tokenizer, text)] for at in range(0, len(ids), room)
         ]
-        columns.append([Passage(kind=kind, ids=torch.tensor([start + window])) for window in windows])
+        columns.append([Passage(kind=kind, ids=torch.tensor([start + windows[i]])) for i in _spread(len(windows))])
     most = max(map(len, columns), default=0)
     turns = [column[i] for i in range(most) for column in columns if i < len(column)]
     return [passage for passage in turns if passage.predicted > 0]
@@ -71,48 +88,123 @@ def logits_of(model: nn.Module, passage: Passage) -> Tensor:
 
 @torch.inference_mode()
 def score(passage: Passage, original: Tensor, compressed: Tensor) -> Score:
-    """Compare two (predicted, vocabulary) logits of one passage. Positions that are not finite are counted apart."""
-    targets = passage.ids[0, 1:].to(original.device)
-    finite = torch.isfinite(compressed).all(dim=1)
+    """Compare two (predicted, vocabulary) logits of one passage."""
+    targets_ = passage.ids[0, 1:].to(original.device)
+    sound = torch.isfinite(original).all(dim=1)
+    both = sound & torch.isfinite(compressed).all(dim=1)
     p, q = original.float().log_softmax(-1), compressed.float().log_softmax(-1)
-    if not finite.all():
-        p, q, targets = p[finite], q[finite], targets[finite]
+    top, top_original, at = q.argmax(1), p.argmax(1), targets_[:, None]
     kl = (p.exp() * (p - q)).sum(dim=1).clamp(min=0)
-    at = targets[:, None]
     return Score(
-        tokens=len(targets),
-        nll=-q.gather(1, at).double().sum().item(),
-        nll_original=-p.gather(1, at).double().sum().item(),
-        kl=kl.double().sum().item(),
-        same_top=int((p.argmax(1) == q.argmax(1)).sum()),
-        broken=int((~finite).sum()),
+        kind=passage.kind,
+        kl=kl.masked_fill(~both, torch.inf).cpu().numpy(),
+        nll=-q.gather(1, at)[:, 0].masked_fill(~both, -torch.inf).cpu().numpy(),
+        nll_original=-p.gather(1, at)[:, 0].masked_fill(~sound, -torch.inf).cpu().numpy(),
+        same_top=((top == top_original) & both).cpu().numpy(),
+        right=((top == targets_) & both).cpu().numpy(),
+        right_original=((top_original == targets_) & sound).cpu().numpy(),
+        broken=int((~both).sum()),
     )
 
 
-def summarize(scores: Sequence[Score]) -> Quality:
-    """Means over all tokens of the scores, each with its 95 % interval from 1,000 resamples of the passages."""
-    tokens = sum(s.tokens for s in scores)
-    weights = np.array([s.tokens for s in scores], dtype=float)
-    chosen = np.random.default_rng(0).integers(len(scores), size=(1000, len(scores)))  # (resamples, passages)
+def summarize(scores: Sequence[Score], original: Reading | None = None, floor: Reading | None = None) -> Quality:
+    """The statistics over all tokens of the scores; 95 % intervals take passages as what was drawn.
 
-    def reading(field: str, unit: str, exponential: bool = False) -> Reading:
-        sums = np.array([getattr(s, field) for s in scores], dtype=float)
-        values = [sums.sum() / tokens if tokens else math.nan]
-        if tokens and len(scores) > 1:
-            means = sums[chosen].sum(axis=1) / np.maximum(weights[chosen].sum(axis=1), 1)
-            values += np.quantile(means, (0.025, 0.975)).tolist()
-        value, *interval = [math.exp(min(x, 700)) if exponential else float(x) for x in values]
-        low, high = interval or (None, None)
-        return Reading(value=value, unit=unit, how="measured", low=low, high=high, n=tokens)
-
+    `original`: mean nats per token of the original on a longer text (`mean_nll`); both perplexities are then those of
+    that text, by control variate: ln PPL(Q) = original + ln ratio. `floor`: see `noise_floor`.
+    """
+    blocks = Blocks([len(s.kl) for s in scores])
+    kl, nll, plain = (_joined(scores, name) for name in ("kl", "nll", "nll_original"))
+    ratio = blocks.mean(nll - plain, "nats") if np.isfinite(nll).all() else blocks.mean(nll, "nats")
+    delta = np.exp(-nll.astype(float)) - np.exp(-plain.astype(float))
+    square = blocks.mean(delta**2, "", positive=True)
+    if original is None:
+        long, now = blocks.mean(plain, "nats"), blocks.mean(nll, "nats")
+    else:
+        ends = [None if end is None else original.value + end for end in (ratio.low, ratio.high)]
+        long, now = (
+            original,
+            replace(ratio, value=original.value + ratio.value, low=ends[0], high=ends[1], how="estimated"),
+        )
     return Quality(
-        perplexity=reading("nll", "", exponential=True),
-        perplexity_original=reading("nll_original", "", exponential=True),
-        kl=reading("kl", "nats"),
-        top1_agreement=reading("same_top", "share"),
-        tokens=tokens,
+        perplexity=_through(math.exp, now, ""),
+        perplexity_original=_through(math.exp, long, ""),
+        ln_ppl_ratio=ratio,
+        ppl_ratio=_through(math.exp, ratio, "×"),
+        ppl_correlation=Reading(value=_correlation(nll, plain), unit="", how="measured", n=blocks.tokens),
+        kl=blocks.mean(kl, "nats", positive=True),
+        kl_median=blocks.quantile(kl, 0.5, "nats"),
+        kl_90=blocks.quantile(kl, 0.9, "nats"),
+        kl_99=blocks.quantile(kl, 0.99, "nats"),
+        kl_99_9=blocks.quantile(kl, 0.999, "nats"),
+        kl_max=replace(blocks.quantile(kl, 1.0, "nats"), low=None, high=None),
+        top1_agreement=blocks.share(_joined(scores, "same_top"), certain=not kl.any()),
+        delta_p_mean=blocks.mean(delta, "share"),
+        delta_p_rms=_through(math.sqrt, square, "share"),
+        tokens=sum(s.tokens for s in scores),
         broken_positions=sum(s.broken for s in scores),
+        noise_floor=floor,
+        by_kind=by_kind(scores),
     )
+
+
+def by_kind(scores: Sequence[Score]) -> tuple[Slice, ...]:
+    """What breaks first: the kinds of text, the one with the largest KL first."""
+    found = []
+    for kind in dict.fromkeys(s.kind for s in scores):
+        some = [s for s in scores if s.kind == kind]
+        blocks, kl = Blocks([len(s.kl) for s in some]), _joined(some, "kl")
+        right, right_original = _joined(some, "right"), _joined(some, "right_original")
+        same = not kl.any()
+        found.append(
+            Slice(
+                kind=kind,
+                kl=blocks.mean(kl, "nats", positive=True),
+                top1_agreement=blocks.share(_joined(some, "same_top"), certain=same),
+                lost=blocks.share(right_original & ~right, certain=same),
+                gained=blocks.share(right & ~right_original, certain=same),
+            )
+        )
+    return tuple(sorted(found, key=lambda part: -part.kl.value if part.kl.value == part.kl.value else -math.inf))
+
+
+def mean_kl(scores: Sequence[Score]) -> float:
+    """Nats per token; not a number where a position is broken."""
+    return Blocks([len(s.kl) for s in scores]).mean(_joined(scores, "kl"), "nats").value
+
+
+@torch.inference_mode()
+def nll_of(passage: Passage, logits: Tensor) -> Floats:
+    """Nats of each predicted token, (predicted,) float32, from (predicted, vocabulary) logits."""
+    at = passage.ids[0, 1:, None].to(logits.device)
+    nll: Floats = -logits.float().log_softmax(-1).gather(1, at)[:, 0].cpu().numpy()
+    return nll
+
+
+def mean_nll(nlls: Sequence[Floats]) -> Reading:
+    """Mean nats per token over passages, each from `nll_of`."""
+    return Blocks([len(nll) for nll in nlls]).mean(np.concatenate(nlls), "nats")
+
+
+def noise_floor(model: nn.Module, passages: Sequence[Passage], tokens: int, seed: int = 0) -> Iterator[Reading]:
+    """KL between the model and itself with bfloat16's rounding drawn anew, on the first passages that hold `tokens`
+    tokens, refined passage by passage.
+
+    Every output of every linear layer, the head's too, is moved by up to `ROUNDING` of itself, evenly drawn: a KL no
+    larger could come from another kernel or batch alone. The model itself is not touched.
+    """
+    noise = torch.Generator().manual_seed(seed)
+    noisy = copy.deepcopy(model, {id(t): t for t in chain(model.parameters(), model.buffers())})
+    for target in targets(model):
+        if target.kind != "embedding":
+            noisy.get_submodule(target.name).register_forward_hook(_rounded_anew(noise))
+    scores: list[Score] = []
+    for passage in passages:
+        scores.append(score(passage, logits_of(model, passage), logits_of(noisy, passage)))
+        found = Blocks([len(s.kl) for s in scores]).mean(_joined(scores, "kl"), "nats", "simulated", positive=True)
+        yield found
+        if found.n is not None and found.n >= tokens:
+            return
 
 
 class References:
@@ -132,7 +224,7 @@ class References:
         exact = decoded(unsettled).float()
         scores = [score(p, q, logits_of(exact, p)) for p, q in zip(self.passages, self.logits, strict=True)]
         tokens = sum(s.tokens for s in scores)
-        return sum(s.kl for s in scores) / max(tokens, 1), tokens
+        return mean_kl(scores), tokens
 
 
 @torch.no_grad()
@@ -150,6 +242,45 @@ def decoded(unsettled: nn.Module) -> nn.Module:
         elif isinstance(module, CompressedEmbedding):
             module.stored = Dense(module.stored.dense().float())
     return model
+
+
+def _rounded_anew(noise: torch.Generator) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        draws = torch.empty(output.shape).uniform_(-ROUNDING, ROUNDING, generator=noise).to(output.device)
+        return (output.float() * (1 + draws)).to(output.dtype)
+
+    return hook
+
+
+def _joined(scores: Sequence[Score], name: str) -> Any:
+    parts = [getattr(s, name) for s in scores]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def _through(function: Callable[[float], float], reading: Reading, unit: str) -> Reading:
+    """A reading and its ends through a rising function."""
+
+    def at(value: float | None) -> float | None:
+        return value if value is None or math.isnan(value) else function(max(min(value, 700.0), -700.0))
+
+    value = at(reading.value)
+    assert value is not None
+    return replace(reading, value=value, unit=unit, low=at(reading.low), high=at(reading.high), se=None)
+
+
+def _correlation(one: Floats, other: Floats) -> float:
+    """Pearson's, token by token, as llama.cpp's Cor(ln(PPL(Q)), ln(PPL(base)))."""
+    if np.array_equal(one, other) and np.isfinite(one).all():
+        return 1.0
+    if len(one) < 2 or not (np.isfinite(one).all() and np.isfinite(other).all()) or not one.std() * other.std():
+        return math.nan
+    return float(np.corrcoef(one.astype(float), other.astype(float))[0, 1])
+
+
+def _spread(count: int) -> list[int]:
+    """0 … count − 1 so that any first part lies evenly over the whole: in the order of their bits reversed."""
+    bits = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

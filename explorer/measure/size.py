@@ -1,16 +1,26 @@
 """What a model costs to keep: counted from its tensors, or predicted from shapes alone. A test says that both agree."""
 
-from collections.abc import Iterable
+import math
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from explorer.layers import storage
 from explorer.layers.linear import CompressedLinear
-from explorer.layers.storage import Sparse, Spec, Stored, tensors_of
+from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Spec, Stored, tensors_of
 from explorer.layers.targets import Target
 from explorer.model.plan import NOTHING, Allotment, plans
 from explorer.recipe import Recipe
-from explorer.records import Footprint, How, Reading
+from explorer.records import Breakdown, Footprint, How, Reading
+
+ROLES = {
+    **dict.fromkeys(("scale", "zero", "absmax", "book", "nested", "offset", "input_scale"), "scales"),
+    "bitmap": "masks",
+}
+ZIP_LEVEL = 6  # zlib's own default, and that of zip
 
 
 def stored_bytes(model: nn.Module) -> int:
@@ -96,6 +106,127 @@ def footprint(
         parts=parts,
         notes=tuple(notes),
     )
+
+
+def breakdown(model: nn.Module, found: Sequence[Target]) -> Breakdown:
+    """Where the file bytes of an unsettled model are, and what an ideal coder of masks and codes would need.
+
+    `found`: the targets of the model that it was made from. Takes a pass over all weights.
+    """
+    return Breakdown(
+        file_bytes=_counted(stored_bytes(model)),
+        parts={name: _counted(count) for name, count in parts(model, found).items()},
+        entropy_bytes=Reading(value=entropy_bytes(model), unit="bytes", how="calculated"),
+        notes=tuple(why_not(model, found)),
+    )
+
+
+def parts(model: nn.Module, found: Sequence[Target]) -> dict[str, int]:
+    """File bytes by part: the matrices by kind, their scales and masks, norms, and the rest; a tied head has none."""
+    kinds = {target.name: target.kind for target in found}
+    norms = {name for name, module in model.named_modules() if "norm" in type(module).__name__.lower()}
+    counts = dict.fromkeys(("embedding", "attention", "mlp", "head", "scales", "masks", "norms", "rest"), 0)
+    for name, tensor in tensors_of(model).items():
+        owner, _, last = name.rpartition(".")
+        inside = [".".join(owner.split(".")[:depth]) for depth in range(owner.count(".") + 1, 0, -1)]
+        kind = next((kinds[each] for each in inside if each in kinds), None)
+        part = ROLES.get(last) if kind else None
+        counts[part or kind or ("norms" if norms.intersection(inside) else "rest")] += _bytes(tensor)
+    return {name: count for name, count in counts.items() if count}
+
+
+def entropy_bytes(model: nn.Module) -> float:
+    """File bytes if every mask and every matrix's codes were coded at their entropy, one symbol like the next; scales,
+    zero points and unquantized weights as they are. A pattern such as 2:4 is not made use of."""
+    total = float(stored_bytes(model))
+    for module in model.modules():
+        if isinstance(module, Sparse):
+            cells = module.shape[0] * module.shape[1]
+            total += _entropy(torch.tensor([module.values(), cells - module.values()])) / 8 - _bytes(module.bitmap)
+        elif isinstance(module, Quantized):
+            total += _entropy(torch.bincount(module.codes().flatten())) / 8 - _bytes(module.packed)
+        elif isinstance(module, BitsAndBytes):
+            codes = module.packed.view(torch.uint8).flatten()
+            if module.spec.bits == 4:
+                codes = torch.cat([codes >> 4, codes & 15])
+            total += _entropy(torch.bincount(codes)) / 8 - _bytes(module.packed)
+    return total
+
+
+def zip_bytes(model: nn.Module) -> Reading:
+    """What zip makes of the file: every tensor's bytes through zlib by itself; some seconds for 100 MB."""
+    raw = (tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data for tensor in tensors_of(model).values())
+    return _counted(sum(len(zlib.compress(each, ZIP_LEVEL)) for each in raw))
+
+
+@torch.no_grad()
+def why_not(model: nn.Module, found: Sequence[Target]) -> list[str]:
+    """Savings that an unsettled model does not have, each reason with the number of matrices that it holds for."""
+    element = next(model.parameters()).dtype.itemsize
+    zeros = above = larger = 0
+    for target in found:
+        module, (rows, columns) = model.get_submodule(target.name), target.shape
+        if target.tied_to:
+            continue
+        if not isinstance(module, CompressedLinear):
+            weight = getattr(module, "weight", None)
+            zeros += int(isinstance(weight, Tensor) and _mostly_zeros(weight))
+            continue
+        grown = stored_bytes(module) > rows * columns * element
+        branch: list[Stored] = list(module.branches[0])  # type: ignore[call-overload]
+        rank = branch[0].shape[1] if len(branch) == 2 else 0
+        too_high = rank * (rows + columns) > rows * columns
+        above += grown and too_high
+        larger += grown and not too_high
+        zeros += any(isinstance(part, Dense) and _mostly_zeros(part.weight) for part in branch)
+    notes = {
+        "zeros are stored like any other number": zeros,
+        "rank above break-even grows this layer": above,
+        "mask, scales or residual cost more than they save": larger,
+    }
+    return [f"{reason} ({count} {'matrix' if count == 1 else 'matrices'})" for reason, count in notes.items() if count]
+
+
+def kv_cache_bytes(config: Any, context: int, dtype_bytes: int = 2, batch: int = 1) -> Reading:
+    """Keys and values of `context` tokens in all layers; one with a sliding window keeps no more than the window."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    window = getattr(text, "sliding_window", None) or context
+    tokens = sum(min(context, window) if kind == "sliding_attention" else context for kind in kinds)
+    heads, width = _heads(text)
+    return Reading(value=2 * tokens * heads * width * dtype_bytes * batch, unit="bytes", how="calculated")
+
+
+def activation_bytes(config: Any, context: int, dtype_bytes: int = 2, batch: int = 1) -> Reading:
+    """What a prefill of `context` tokens holds at once beside weights and cache, about: the residual stream and its
+    norm, the wider of attention's (q, k, v, mixed) and the MLP's (gate, up, product) rows, and one row of logits.
+    Attention is taken to be fused, so that no scores are kept."""
+    text = config.get_text_config()
+    heads, width = _heads(text)
+    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size
+    attention = 2 * text.num_attention_heads * width + 2 * heads * width
+    rows = context * (2 * text.hidden_size + max(attention, 3 * inner)) + text.vocab_size
+    return Reading(value=rows * dtype_bytes * batch, unit="bytes", how="estimated")
+
+
+def _heads(text: Any) -> tuple[int, int]:
+    """(key-value heads, head size)."""
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return getattr(text, "num_key_value_heads", None) or text.num_attention_heads, width
+
+
+def _mostly_zeros(weight: Tensor) -> bool:
+    return bool((weight == 0).float().mean() > 0.05)
+
+
+def _entropy(counts: Tensor) -> float:
+    """Bits to code all symbols of these counts."""
+    total = int(counts.sum())
+    return sum((n * math.log2(total / n) for n in map(int, counts.tolist()) if n), 0.0)
+
+
+def _counted(count: int) -> Reading:
+    return Reading(value=count, unit="bytes", how="measured")
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 without one. All text from models, files and people is escaped here. Knows no gradio, no torch, no model."""
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import SequenceMatcher
 from html import escape
@@ -9,7 +10,7 @@ from typing import Any
 
 from explorer import assets
 from explorer.recipe import Recipe
-from explorer.records import Cost, Footprint, LayerReading, Measurement, Quality, Reading, Speed
+from explorer.records import Breakdown, Cost, Footprint, LayerReading, Measurement, Quality, Reading, Slice, Speed
 
 WORDS: dict[str, Any] = tomllib.loads(assets.read("words.toml"))
 
@@ -186,6 +187,58 @@ def layer_table(rows: list[LayerReading], whole: Reading | None) -> str:
 
 def _share(part: Reading, total: float) -> Reading:
     return replace(part, value=part.value / total, unit="share", how="calculated")
+
+
+def statistics(quality: Quality) -> str:
+    """The statistics block of llama.cpp's perplexity tool, by its names, and whether the difference can be told."""
+    words = WORDS["statistics"]
+    rows = []
+    for name in words["rows"]:
+        reading: Reading | None = getattr(quality, name)
+        ends = (reading.low, reading.high) if reading else (None, None)
+        rows.append([number(reading), *(number(_end(reading, end)) for end in ends)])
+    tokens = quality.tokens + quality.broken_positions
+    verdict = words["verdict"][quality.verdict].format(tokens=f"{tokens:,}", broken=f"{quality.broken_positions:,}")
+    return _table("statistics", words["title"], verdict, words["columns"], words["rows"].values(), rows)
+
+
+def slices(by_kind: Iterable[Slice]) -> str:
+    """What breaks first: one row for each kind of text, the most damaged first."""
+    words, some = WORDS["slices"], list(by_kind)
+    names = [words["kinds"].get(part.kind, part.kind) for part in some]
+    rows = [[number(part.kl), number(part.top1_agreement), number(part.lost), number(part.gained)] for part in some]
+    return _table("slices", words["title"], words["note"], words["columns"], names, rows)
+
+
+def parts(breakdown: Breakdown) -> str:
+    """File bytes by part, with their share, and below them the whole file, its entropy and what zip makes of it."""
+    words, whole = WORDS["parts"], breakdown.file_bytes
+    known = {words["names"].get(name, name): reading for name, reading in breakdown.parts.items()}
+    known |= {words["whole"]: whole, words["entropy"]: breakdown.entropy_bytes}
+    if breakdown.zip_bytes:
+        known[words["zip"]] = breakdown.zip_bytes
+    rows = [[number(reading), number(_share(reading, whole.value))] for reading in known.values()]
+    note = "; ".join(breakdown.notes) or words["note"]
+    return _table("parts", words["title"], note, words["columns"], known, rows)
+
+
+def _table(
+    kind: str, title: str, note: str, columns: Iterable[str], names: Iterable[str], rows: Iterable[Iterable[str]]
+) -> str:
+    """A table in the manner of the layers'; cells are HTML already."""
+    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in columns)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for name, cells in zip(names, rows, strict=True)
+    )
+    return (
+        f'<div class="layers {kind}" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f"<p>{escape(note)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _end(reading: Reading | None, end: float | None) -> Reading | None:
+    return replace(reading, value=end, low=None, high=None) if reading and end is not None else None
 
 
 def status(sentence: str, state: str) -> str:

@@ -1,5 +1,7 @@
 """Predicted bytes = stored bytes = bytes in a file, for every recipe."""
 
+import copy
+import math
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -10,9 +12,10 @@ from safetensors.torch import save
 from explorer.bench import every_recipe
 from explorer.layers import storage
 from explorer.layers.linear import CompressedLinear
-from explorer.layers.storage import Spec, encode, tensors_of
+from explorer.layers.storage import BitsAndBytes, Quantized, Spec, encode, tensors_of
 from explorer.layers.targets import targets
 from explorer.measure import size
+from explorer.model import hub
 from explorer.model.compress import Built, build, compress, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
@@ -149,3 +152,99 @@ def test_what_bitsandbytes_stores_is_counted_and_saved_as_foretold(format: str, 
     file = save({name: tensor.contiguous() for name, tensor in tensors_of(model).items()})
     assert foretold == size.stored_bytes(model) == len(file) - 8 - int.from_bytes(file[:8], "little")
     assert size.kept_parameters(model) == sum(rows * columns for rows, columns in shapes)
+
+
+def test_the_broken_down_file_adds_up_to_its_bytes_for_every_recipe(any_model: Loaded) -> None:
+    found, facts = targets(any_model.model), Facts()
+    for recipe in ALL[:12] + ALL[-20:]:
+        model = compress(any_model.model, recipe, facts)
+        counts = size.parts(model, found)
+        assert sum(counts.values()) == size.stored_bytes(model), recipe
+        formats = (Quantized, BitsAndBytes)
+        assert ("scales" in counts) == any(isinstance(module, formats) for module in model.modules()), recipe
+        assert ("masks" in counts) == bool(recipe.sparsity), recipe
+
+
+def test_parts_by_hand(llama: Loaded) -> None:
+    found = targets(llama.model)
+    plain = size.parts(llama.model, found)
+    assert plain["embedding"] == 300 * 64 * 2 and "head" not in plain  # tied
+    assert plain["mlp"] == 2 * 3 * 64 * 128 * 2 and plain["norms"] == (2 * 2 + 1) * 64 * 2
+    half = size.parts(compress(llama.model, Recipe(sparsity=0.5, bits=4, group="64", quant="rtn"), Facts()), found)
+    assert half["masks"] == 2 * (3 * 64 * 128 + 2 * 64 * 64 + 2 * 32 * 64) / 8
+    assert half["mlp"] == plain["mlp"] / 2 / 4 and half["norms"] == plain["norms"]
+
+
+def test_an_untied_head_and_biases_are_parts_too(gpt2: Loaded, folders: dict[str, Path]) -> None:
+    neox = hub.load(str(folders["neox"])).model
+    assert size.parts(neox, targets(neox))["head"] == 300 * 64 * 4
+    biases = sum(p.numel() for n, p in gpt2.model.named_parameters() if n.endswith("bias") and "ln" not in n)
+    matrices = sum(t.shape[0] * t.shape[1] for t in targets(gpt2.model) if t.kind in ("attention", "mlp"))
+    counts = size.parts(gpt2.model, targets(gpt2.model))
+    assert counts["attention"] + counts["mlp"] == (matrices + biases) * gpt2.model.dtype.itemsize
+
+
+def test_entropy_of_codes_and_masks_that_are_known() -> None:
+    weight = torch.tensor([[0.0, 1.0, 2.0, 3.0] * 16] * 4)
+    even = torch.nn.Sequential(CompressedLinear([[encode(weight, Spec(bits=2, group=0))]], None))
+    assert size.entropy_bytes(even) == size.stored_bytes(even)  # four codes, equally often: nothing to gain
+    one = torch.tensor([[0.0] * 60 + [1.0] * 4] * 4)
+    rare = torch.nn.Sequential(CompressedLinear([[encode(one, Spec(bits=2, group=0))]], None))
+    share = 1 / 16
+    bits = -256 * (share * math.log2(share) + (1 - share) * math.log2(1 - share))
+    assert size.entropy_bytes(rare) == pytest.approx(size.stored_bytes(rare) - 64 + bits / 8)
+    mask = torch.zeros(4, 64, dtype=torch.bool)
+    mask[:, :4] = True
+    sparse = torch.nn.Sequential(CompressedLinear([[encode(weight, Spec(kept=4), mask)]], None))
+    assert size.entropy_bytes(sparse) == pytest.approx(size.stored_bytes(sparse) - 32 + bits / 8)
+
+
+@pytest.mark.parametrize("format", ["nf4", "int8"])
+def test_entropy_of_what_bitsandbytes_stores_is_below_its_bytes(format: str) -> None:
+    draws = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(
+        CompressedLinear([[encode(torch.randn(64, 64, generator=draws), Spec(format=format))]], None)
+    )
+    saved = size.stored_bytes(model) - size.entropy_bytes(model)
+    assert 0 < saved < 0.2 * size.stored_bytes(model)
+
+
+def test_zip_gains_from_zeros_that_are_stored_like_numbers_and_little_from_noise(llama: Loaded) -> None:
+    plain, stored = size.zip_bytes(llama.model), size.stored_bytes(llama.model)
+    assert plain.how == "measured" and 0.6 * stored < plain.value < 1.01 * stored
+    layer = torch.nn.Linear(64, 64, bias=False)
+    torch.nn.init.zeros_(layer.weight)
+    assert size.zip_bytes(layer).value < 100 < size.stored_bytes(layer)
+
+
+def test_a_saving_that_is_not_there_has_its_reason(llama: Loaded) -> None:
+    found, facts = targets(llama.model), Facts()
+    assert size.why_not(compress(llama.model, Recipe(bits=4), facts), found) == []
+    slight = size.why_not(compress(llama.model, Recipe(sparsity=0.05), facts), found)
+    assert slight == ["mask, scales or residual cost more than they save (14 matrices)"]
+    zeroed = copy.deepcopy(llama.model)
+    torch.nn.init.zeros_(zeroed.model.layers[0].mlp.up_proj.weight)
+    assert size.why_not(zeroed, found) == ["zeros are stored like any other number (1 matrix)"]
+    grown = copy.deepcopy(llama.model)
+    factors = [encode(torch.randn(128, 60).bfloat16(), Spec()), encode(torch.randn(60, 64).bfloat16(), Spec())]
+    grown.model.layers[0].mlp.up_proj = CompressedLinear([factors], None)
+    assert size.why_not(grown, found) == ["rank above break-even grows this layer (1 matrix)"]
+    whole = size.breakdown(grown, found)
+    assert whole.notes and sum(part.value for part in whole.parts.values()) == whole.file_bytes.value
+    assert whole.entropy_bytes.how == "calculated" and whole.zip_bytes is None
+
+
+def test_the_cache_is_as_large_as_the_one_that_transformers_fills(any_model: Loaded, ids: torch.Tensor) -> None:
+    with torch.inference_mode():
+        cache = any_model.model(input_ids=ids.expand(3, -1), use_cache=True).past_key_values
+    held = sum(t.numel() * t.element_size() for layer in cache.layers for t in (layer.keys, layer.values))
+    found = size.kv_cache_bytes(any_model.model.config, 24, any_model.model.dtype.itemsize, batch=3)
+    assert found.value == held and found.how == "calculated"
+
+
+def test_a_sliding_window_bounds_the_cache_and_activations_grow_with_the_context(llama: Loaded) -> None:
+    config = copy.deepcopy(llama.model.config)
+    config.layer_types, config.sliding_window = ["sliding_attention", "full_attention"], 100
+    assert size.kv_cache_bytes(config, 400).value == 2 * (100 + 400) * 2 * 16 * 2
+    few, many = (size.activation_bytes(config, context) for context in (10, 1000))
+    assert few.how == "estimated" and many.value - few.value == 990 * (2 * 64 + 3 * 128) * 2
