@@ -1,20 +1,21 @@
-"""The command line: `measure`, `generate`, `export`, `layers`, `bench`. The only place here that prints."""
+"""The command line. The only place here that prints."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
 import torch
 
 from explorer import assets, bench
+from explorer.measure import repetition
 from explorer.model import export, hub
 from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.preflight import ModelRejected
 from explorer.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
-from explorer.records import LayerReading, Measurement
+from explorer.records import Collapse, LayerReading, Measurement, Piece
 from explorer.workbench import Prompt, Workbench
 
 RANGE_HELP = {
@@ -31,10 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 with one plain sentence on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        run = {"measure": _measure, "generate": _generate, "export": _export, "layers": _layers, "bench": _bench}[
-            options.command
-        ]
-        run(options)
+        _COMMANDS[options.command](options)
     except (ModelRejected, ValueError, OSError) as problem:
         print(f"explorer: {problem}", file=sys.stderr)
         return 2
@@ -73,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
 
     by_layer = commands.add_parser("layers", parents=[model, recipe], help="each compressed matrix by itself")
     by_layer.add_argument("--json", action="store_true", help="one JSON object a matrix")
+
+    collapsing = commands.add_parser("repetition", parents=[model, recipe], help="how many of 24 texts fall apart")
+    collapsing.add_argument("--tokens", type=int, default=64, help="tokens of each text")
 
     measuring = commands.add_parser("bench", parents=[model], help="how fast this program is here, as JSON")
     measuring.add_argument("--text", type=Path, help="text for the distances; the project's own by default")
@@ -260,6 +261,27 @@ def _layers(options: argparse.Namespace) -> None:
         )
 
 
+def _repetition(options: argparse.Namespace) -> None:
+    recipes = _recipes(options)
+    workbench = _open(options)
+    _prepare(workbench, recipes)
+    for recipe in recipes:
+        _build(workbench, recipe)
+
+        def write(text: str, recipe: Recipe = recipe) -> Iterator[Piece]:
+            return workbench.write(recipe, Prompt(text=text, new_tokens=options.tokens))
+
+        found: Collapse | None = None
+        for found in repetition.collapse(write):
+            print(f"\r{len(found.texts)} texts", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        assert found
+        for one in found.texts:
+            print(f"{one.collapsed or 'reads':12} {one.repeated.value:6.1%} repeated   {one.prompt!r} → {one.text!r}")
+        bad, n = found.collapsed, len(found.texts)
+        print(f"{recipe.words()}: {round(bad.value * n)} of {n} texts fell apart ({bad.low:.0%} to {bad.high:.0%})")
+
+
 def _bench(options: argparse.Namespace) -> None:
     texts = {options.text.stem: [_read_text(options.text)]} if options.text else None
     result = json.dumps(bench.run(_open(options, texts), _tell, options.peers), indent=2)
@@ -267,6 +289,15 @@ def _bench(options: argparse.Namespace) -> None:
         options.out.write_text(result + "\n", encoding="utf-8")
     print(result)
 
+
+_COMMANDS = {
+    "measure": _measure,
+    "generate": _generate,
+    "export": _export,
+    "layers": _layers,
+    "repetition": _repetition,
+    "bench": _bench,
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from explorer import assets
 from explorer.layers.targets import targets, untouched
-from explorer.measure import cost, layers, quality, speed
+from explorer.measure import cost, layers, quality, size, speed
 from explorer.measure.judge import Judge
 from explorer.model import export, hub
 from explorer.model.calibrate import windows_of
@@ -26,7 +26,18 @@ from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected, free_bytes
 from explorer.recipe import Recipe
-from explorer.records import STOPPED, Cost, Footprint, LayerReading, Measurement, Piece, Quality, Reading, Speed
+from explorer.records import (
+    STOPPED,
+    Breakdown,
+    Cost,
+    Footprint,
+    LayerReading,
+    Measurement,
+    Piece,
+    Quality,
+    Reading,
+    Speed,
+)
 from explorer.variants import Variant, Variants
 
 R = TypeVar("R")
@@ -246,12 +257,6 @@ class Workbench:
         while (found := self.step(lambda: next(steps, None))) is not None:
             yield found
 
-    def read_all(self) -> Iterator[float]:
-        """The original on every passage; later perplexities are then those of the whole text. Yields the share done."""
-        steps = self.judged.read_all()
-        while (share := self.step(lambda: next(steps, None))) is not None:
-            yield share
-
     def time(self, recipe: Recipe, rounds: int = 5, decode_steps: int = 8) -> Iterator[tuple[Speed, Speed]]:
         """(original, compressed) timed in turns; refined round by round."""
         variant = self.variant(recipe)
@@ -276,6 +281,11 @@ class Workbench:
         steps = layers.measure(self.loaded.model, built.model, found, grams, ids)
         while (rows := self.step(lambda: next(steps, None))) is not None:
             yield rows
+
+    def breakdown(self, recipe: Recipe) -> Breakdown:
+        """Where the bytes of a recipe's file are. Takes a pass over all weights."""
+        built = self.variants.unsettled(recipe)
+        return self.step(lambda: size.breakdown(built.model, self.variants.predictor(recipe).targets))
 
     # what was found out
 

@@ -208,3 +208,9 @@ def test_a_program_around_it_sees_code_2_one_line_and_no_traceback(tmp_path: Pat
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, timeout=120)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "bits must be one of" in done.stderr
+
+
+def test_repetition_names_every_text_and_counts_the_broken(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["repetition", "--model", model, "--bits", "4", "--quant", "rtn", "--tokens", "6"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 25 and "of 24 texts fell apart" in lines[-1]

@@ -18,7 +18,7 @@ from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
 from explorer.workbench import Workbench
 
-FIRST_TOKENS, LIVE_TOKENS = 200, 1000
+FIRST_TOKENS, LIVE_TOKENS, ALL_TOKENS = 200, 1000, 4096
 TIMING_ROUNDS, DECODE_STEPS = 2, 4
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
@@ -202,6 +202,31 @@ class Desk:
                         shown = time.perf_counter()
                         yield self._layer_table(ask.recipe, rows), views.status(say("layers", done=len(rows)), "busy")
             yield self._layer_table(ask.recipe, rows), views.status(say("layers", done=len(rows)), "done")
+        except ValueError as problem:
+            yield None, views.status(say("failed", problem=problem), "error")
+
+    def numbers(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
+        """(statistics, slices and parts of a setting, status line), refined passage by passage."""
+        if not self.bench.ready.is_set():
+            return
+        try:
+            ask = self._ask(values)
+            ask = self._want(session, ask) or ask
+            shown, tables = 0.0, ""
+            with self.bench.visit():
+                yield None, views.status(say("floor"), "busy")
+                for _ in self.bench.noise_floor():
+                    if self._wanted.get(session) is not ask:
+                        return
+                for quality in self.bench.judge(ask.recipe, ALL_TOKENS):
+                    if self._wanted.get(session) is not ask:
+                        return
+                    tables = views.statistics(quality) + views.slices(quality.by_kind)
+                    if time.perf_counter() - shown > 1:
+                        shown = time.perf_counter()
+                        yield tables, views.status(say("judging", tokens=quality.tokens), "busy")
+                tables += views.parts(self.bench.breakdown(ask.recipe))
+            yield tables, views.status(say("numbers", words=ask.recipe.words()), "done")
         except ValueError as problem:
             yield None, views.status(say("failed", problem=problem), "error")
 

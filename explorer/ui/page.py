@@ -48,7 +48,10 @@ def build(bench: Workbench) -> gr.Blocks:
                 with gr.Row(elem_id="panes", equal_height=True):
                     original = _html(pane("Original", "", "", "", side="original"), min_width=320)
                     compressed = _html(pane("Compressed", "", "", "", side="compressed"), min_width=320)
-        with gr.Accordion(WORDS["layers"]["title"], open=False, elem_id="layer-part"):
+        with gr.Accordion(WORDS["numbers"]["title"], open=False, elem_id="detail"):
+            _html(f'<p class="source">{WORDS["numbers"]["hint"]}</p>')
+            whole = gr.Button(WORDS["numbers"]["button"], size="sm", scale=0, elem_id="measure-numbers")
+            figures = _html("", elem_id="numbers-table")
             _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
             each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
             table = _html("", elem_id="layer-table")
@@ -89,6 +92,10 @@ def build(bench: Workbench) -> gr.Blocks:
             for parts in desk.layers(Controls(*values), _session(request)):
                 yield [gr.skip() if part is None else part for part in parts]
 
+        def numbers(request: gr.Request, *values: Any) -> Iterator[Any]:
+            for parts in desk.numbers(Controls(*values), _session(request)):
+                yield [gr.skip() if part is None else part for part in parts]
+
         def calibration() -> Any:
             words, done = desk.calibration()
             return words, gr.Timer(active=not done)
@@ -106,6 +113,7 @@ def build(bench: Workbench) -> gr.Blocks:
             **heavy,
         )
         each.click(layers, controls, [table, line], api_name="layers", **heavy)
+        whole.click(numbers, controls, [figures, line], api_name="numbers", **heavy)
         clock = gr.Timer(2)
         clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)
         stop.click(halt, None, views, api_name="stop", **quick)

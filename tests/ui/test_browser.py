@@ -174,11 +174,21 @@ def test_methods_and_structure_are_behind_one_door(page: Page, address: str) -> 
     done(page)
 
 
+def test_the_numbers_in_full_name_statistics_slices_and_parts(page: Page, address: str) -> None:
+    opened(page, address, "?bits=4")
+    page.locator("#detail button").first.click()
+    page.get_by_role("button", name="Compare on more text").click()
+    expect(page.locator("#numbers-table .parts")).to_be_visible(timeout=60_000)
+    expect(page.locator("#numbers-table .statistics tbody")).to_contain_text("Mean KLD")
+    expect(page.locator("#numbers-table .slices tbody tr")).to_have_count(6)
+    done(page)
+
+
 def test_the_layer_table_names_every_layer(page: Page, address: str) -> None:
     opened(page, address, "?bits=4")
-    page.locator("#layer-part button").first.click()
+    page.locator("#detail button").first.click()
     page.get_by_role("button", name="Measure every layer").click()
-    expect(page.locator(".layers tbody tr")).to_have_count(14, timeout=30_000)
+    expect(page.locator("#layer-table tbody tr")).to_have_count(14, timeout=30_000)
     expect(page.locator(".layers tbody tr").first).to_contain_text("measured")
 
 
