@@ -64,7 +64,7 @@ def named(name: str) -> tuple[str, Architecture, Entry | None]:
 
 
 def _entry(family: dict[str, Any], model: dict[str, Any]) -> Entry:
-    known = {key: family.get(key) for key in ("tokens", "licence", "source")} | model
+    known: dict[str, Any] = {key: family.get(key) for key in ("tokens", "licence", "source")} | model
     sizes = family["shared"] | {key: value for key, value in model.items() if key not in OF_ENTRY}
     sizes = {"kv_heads": sizes["heads"], "head_size": sizes["hidden"] // sizes["heads"]} | sizes
     about = {key: known[key] for key in OF_ENTRY}

@@ -111,7 +111,7 @@ def _dimensions(config: _Config, *, head_size: int | None = None, kv: bool = Tru
     }
 
 
-def _windows(config: _Config, layers: int, full_every: int = 0) -> dict[str, int]:
+def _windows(config: _Config, layers: int, full_every: int = 0) -> dict[str, Any]:
     """Window and number of windowed layers: listed layer by layer, or all but every `full_every`-th (0: all)."""
     window = config.size(("sliding_window",), 100_000_000, 0)
     if not window or not config.flag("use_sliding_window", True):
@@ -203,7 +203,10 @@ def _gpt2(config: _Config) -> Architecture:
 
 def _gpt_neo(config: _Config) -> Architecture:
     rows, layers = config.size(CONTEXT, 100_000_000, 2048), config.size(LAYERS, DEEPEST)
-    window = {"window": config.size(("window_size",), 100_000_000, 256), "windowed": layers // 2}  # every other one
+    window: dict[str, Any] = {
+        "window": config.size(("window_size",), 100_000_000, 256),
+        "windowed": layers // 2,
+    }  # every other one
     return _plain(config, tied=True, out_bias=True, mlp_bias=True, positions=rows, **window)
 
 
@@ -238,7 +241,7 @@ def _phi(config: _Config) -> Architecture:
     if config.flag("qk_layernorm", False):
         raise ValueError("config.json asks for qk_layernorm, which is not known here.")
     groups = config.size(("num_key_value_heads",), 1024, config.size(HEADS, 1024))
-    own = {"qkv_bias": True, "out_bias": True, "mlp_bias": True, "head_bias": True}
+    own: dict[str, Any] = {"qkv_bias": True, "out_bias": True, "mlp_bias": True, "head_bias": True}
     return _plain(config, tied=False, norms=1, kv_heads=groups, **own)
 
 
@@ -270,7 +273,9 @@ def _bloom(config: _Config) -> Architecture:
 def _starcoder2(config: _Config) -> Architecture:
     bias, layers = config.flag("use_bias", True), config.size(LAYERS, DEEPEST)
     groups = config.size(("num_key_value_heads",), 1024, config.size(HEADS, 1024))
-    own = {"qkv_bias": bias, "out_bias": bias, "mlp_bias": bias, "kv_heads": groups} | _windows(config, layers)
+    own: dict[str, Any] = {"qkv_bias": bias, "out_bias": bias, "mlp_bias": bias, "kv_heads": groups} | _windows(
+        config, layers
+    )
     return _plain(config, tied=True, **own)
 
 
