@@ -4,12 +4,13 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 
 import torch
 
-from explorer import assets, bench
+from explorer import assets, bench, catalogue, takes
 from explorer.measure import repetition
 from explorer.model import export, hub
 from explorer.model.generate import context_length, encode_prompt, stream
@@ -74,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
 
     collapsing = commands.add_parser("repetition", parents=[model, recipe], help="how many of 24 texts fall apart")
     collapsing.add_argument("--tokens", type=int, default=64, help="tokens of each text")
+
+    taking = commands.add_parser("what-it-takes", help="what any model needs, calculated without its weights")
+    taking.add_argument("name", metavar="MODEL_OR_CONFIG", help="a name of the catalogue, a config.json or its folder")
+    taking.add_argument("--context", type=int, help="tokens kept in the KV cache (default: the model's, at most 4096)")
+    taking.add_argument("--batch", type=int, default=1, help="texts at once")
+    taking.add_argument("--bits", type=int, default=16, help=f"of a weight, one of {takes.BITS}")
+    taking.add_argument("--json", action="store_true")
 
     measuring = commands.add_parser("bench", parents=[model], help="how fast this program is here, as JSON")
     measuring.add_argument("--text", type=Path, help="text for the distances; the project's own by default")
@@ -282,6 +290,41 @@ def _repetition(options: argparse.Namespace) -> None:
         print(f"{recipe.words()}: {round(bad.value * n)} of {n} texts fell apart ({bad.low:.0%} to {bad.high:.0%})")
 
 
+def _what_it_takes(options: argparse.Namespace) -> None:
+    name, architecture, entry = catalogue.named(options.name)
+    found = takes.what_it_takes(
+        name,
+        architecture,
+        tokens=entry.tokens if entry else None,
+        context=options.context,
+        batch=options.batch,
+        bits=options.bits,
+    )
+    if options.json:
+        print(json.dumps(found.to_dict()))
+        return
+    best, gigabytes = found.best, {bits: reading.value / 1e9 for bits, reading in found.weights.items()}
+    cost = {field.name: getattr(best.costs, field.name).value for field in fields(best.costs)}
+    lines = [
+        f"{name}: {found.parameters.value / 1e9:.3f} billion parameters, all figures calculated",
+        "  weights     " + "   ".join(f"{bits} bits {size:.2f} GB" for bits, size in gigabytes.items()),
+        f"  beside them {found.cache_bytes.value / 1e9:.2f} GB of KV cache at {found.context:,} tokens × {found.batch},"
+        f" {found.activation_bytes.value / 1e9:.2f} GB of activations",
+        f"  runs on     {best.count.value:.0f} × {best.gpu.name} at {found.bits} bits: at best"
+        f" {found.ms_per_token.value:.2f} ms/token, prefill {found.prefill_ms.value:.0f} ms"
+        f"   {found.flops_per_token.value / 1e9:.2f} GFLOP per token",
+        f"  per million tokens   {best.usd_per_million.value:.2f} USD   {best.kwh_per_million.value:.3f} kWh"
+        f"   {found.co2_g_per_million.value:.0f} g CO₂",
+        "  per month   " + "   ".join(f"{word} {value:,.0f} USD" for word, value in cost.items()),
+    ]
+    if found.training:
+        lines.append(
+            f"  training    {found.training.flop.value:.2e} FLOP on {found.training.tokens.value:.2e} tokens,"
+            f" {found.training.gpu_hours.value:,.0f} GPU hours, {found.training.usd.value:,.0f} USD"
+        )
+    print("\n".join(lines))
+
+
 def _bench(options: argparse.Namespace) -> None:
     texts = {options.text.stem: [_read_text(options.text)]} if options.text else None
     result = json.dumps(bench.run(_open(options, texts), _tell, options.peers), indent=2)
@@ -296,6 +339,7 @@ _COMMANDS = {
     "export": _export,
     "layers": _layers,
     "repetition": _repetition,
+    "what-it-takes": _what_it_takes,
     "bench": _bench,
 }
 

@@ -3,7 +3,7 @@ times are the roofline's lower bounds (Williams, Waterman, Patterson, CACM 2009)
 
 import math
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -123,6 +123,21 @@ class Takes:
     co2_g_per_million: Reading
     training: Training | None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; a Reading becomes its value."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Reading):
+        return value.value
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
 
 @cache
 def gpus() -> dict[str, Gpu]:
@@ -194,8 +209,8 @@ def what_it_takes(
     gpu: str = "",
     prices: Prices | None = None,
 ) -> Takes:
-    """All of it. `gpu` is a name of the table, or "" for the one whose month costs least; `tokens` is what the model was
-    trained on. ValueError where a number is out of bounds."""
+    """All of it. `gpu` is a name of the table, or "" for the one whose month costs least; `tokens`: seen in training.
+    ValueError where a number is out of bounds."""
     context = context or min(architecture.context, 4096)
     if not 1 <= context <= MAX_CONTEXT or not 1 <= batch <= MAX_BATCH:
         raise ValueError(f"context must be from 1 to {MAX_CONTEXT:,}, batch from 1 to {MAX_BATCH:,}.")
