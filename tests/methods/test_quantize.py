@@ -146,7 +146,7 @@ def test_each_end_of_a_range_is_searched_by_itself() -> None:
         triple = quantize.round_on(weight, scale, zero, 4, 64), scale, zero
         common.append((errors(weight, triple, 64) * importance.view(4, 64)).sum(-1))
     found = errors(weight, searched(weight, 4, 64, importance), 64) * importance.view(4, 64)
-    assert found.sum() < 0.96 * torch.stack(common).amin(0).sum()
+    assert found.sum() < 0.97 * torch.stack(common).amin(0).sum()
 
 
 def test_a_search_minds_what_is_important() -> None:
