@@ -51,9 +51,9 @@ def build(bench: Workbench) -> gr.Blocks:
         with gr.Accordion(WORDS["numbers"]["title"], open=False, elem_id="detail"):
             _html(f'<p class="source">{WORDS["numbers"]["hint"]}</p>')
             whole = gr.Button(WORDS["numbers"]["button"], size="sm", scale=0, elem_id="measure-numbers")
-            figures = _html("", elem_id="numbers-table")
             _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
             each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
+            figures = _html("", elem_id="numbers-table")  # below all controls: a table that arrives moves none
             table = _html("", elem_id="layer-table")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
         address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
