@@ -66,12 +66,12 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
 def _layout() -> dict[str, object]:
     axis = {"gridcolor": "rgba(128,128,128,.25)", "zeroline": False, "automargin": True}
     return {
-        "margin": {"l": 52, "r": 12, "t": 8, "b": 40},
+        "margin": {"l": 52, "r": 12, "t": 26, "b": 40},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "xaxis": {**axis, "title": {"text": "Size on disk (MB, measured)"}, "rangemode": "tozero"},
         "yaxis": {**axis, "title": {"text": "Perplexity (log, measured)"}, "type": "log", "nticks": 6},
-        "legend": {"orientation": "h", "x": 1, "y": 1, "xanchor": "right", "yanchor": "top"},
+        "legend": {"orientation": "h", "x": 1, "y": 1, "xanchor": "right", "yanchor": "bottom"},
         "font": {"family": "IBM Plex Sans, sans-serif", "size": 12},
         "uirevision": "keep",
         "hoverlabel": {"align": "left"},

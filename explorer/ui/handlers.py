@@ -185,50 +185,55 @@ class Desk:
                 yield texts, max(piece.tokens for piece in last), view
 
     def layers(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
-        """(layer table, status line), a layer more with every yield of a second; Stop and a new setting end it."""
+        """(layer table, status line), layer by layer."""
+        yield from self._in_full(values, session, self._layers)
+
+    def numbers(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
+        """(statistics, slices and parts of a setting, status line), passage by passage."""
+        yield from self._in_full(values, session, self._numbers)
+
+    def _in_full(
+        self, values: Controls, session: str, work: Callable[[Recipe], Iterator[tuple[str | None, str]]]
+    ) -> Iterator[tuple[str | None, str]]:
+        """What `work` finds out, told at most once a second and at its end; Stop and a new setting end it."""
         if not self.bench.ready.is_set():
             return
         try:
             ask = self._ask(values)
-            if ask.recipe == Recipe():
-                raise ValueError("nothing is compressed yet.")
             ask = self._want(session, ask) or ask
-            shown, rows = 0.0, []
+            shown, found = 0.0, None
             with self.bench.visit():
-                for rows in self.bench.layers(ask.recipe):
+                for found in work(ask.recipe):
                     if self._wanted.get(session) is not ask:
                         return
                     if time.perf_counter() - shown > 1:
                         shown = time.perf_counter()
-                        yield self._layer_table(ask.recipe, rows), views.status(say("layers", done=len(rows)), "busy")
-            yield self._layer_table(ask.recipe, rows), views.status(say("layers", done=len(rows)), "done")
+                        yield found
+            if found:
+                yield found
         except ValueError as problem:
             yield None, views.status(say("failed", problem=problem), "error")
 
-    def numbers(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
-        """(statistics, slices and parts of a setting, status line), refined passage by passage."""
-        if not self.bench.ready.is_set():
-            return
-        try:
-            ask = self._ask(values)
-            ask = self._want(session, ask) or ask
-            shown, tables = 0.0, ""
-            with self.bench.visit():
-                yield None, views.status(say("floor"), "busy")
-                for _ in self.bench.noise_floor():
-                    if self._wanted.get(session) is not ask:
-                        return
-                for quality in self.bench.judge(ask.recipe, ALL_TOKENS):
-                    if self._wanted.get(session) is not ask:
-                        return
-                    tables = views.statistics(quality) + views.slices(quality.by_kind)
-                    if time.perf_counter() - shown > 1:
-                        shown = time.perf_counter()
-                        yield tables, views.status(say("judging", tokens=quality.tokens), "busy")
-                tables += views.parts(self.bench.breakdown(ask.recipe))
-            yield tables, views.status(say("numbers", words=ask.recipe.words()), "done")
-        except ValueError as problem:
-            yield None, views.status(say("failed", problem=problem), "error")
+    def _layers(self, recipe: Recipe) -> Iterator[tuple[str | None, str]]:
+        if recipe == Recipe():
+            raise ValueError("nothing is compressed yet.")
+        rows: list[LayerReading] = []
+        for rows in self.bench.layers(recipe):
+            yield self._layer_table(recipe, rows), views.status(say("layers", done=len(rows)), "busy")
+        yield self._layer_table(recipe, rows), views.status(say("layers", done=len(rows)), "done")
+
+    def _numbers(self, recipe: Recipe) -> Iterator[tuple[str | None, str]]:
+        for share in self.bench.apply(recipe):
+            yield None, views.status(say("working", share=f"{share * 100:.0f}", words=recipe.words()), "busy")
+        yield None, views.status(say("floor"), "busy")
+        for _ in self.bench.noise_floor():
+            yield None, views.status(say("floor"), "busy")
+        tables = ""
+        for quality in self.bench.judge(recipe, ALL_TOKENS):
+            tables = views.statistics(quality) + views.slices(quality.by_kind)
+            yield tables, views.status(say("judging", tokens=quality.tokens), "busy")
+        tables += views.parts(self.bench.breakdown(recipe))
+        yield tables, views.status(say("numbers", words=recipe.words()), "done")
 
     def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
         known = self.bench.measured(recipe)

@@ -171,18 +171,18 @@ def layer_table(rows: list[LayerReading], whole: Reading | None) -> str:
     """Every compressed matrix: what it costs, how far off its outputs are, and its share of what the model lost."""
     words = WORDS["layers"]
     total = sum(row.kl.value for row in rows) or 1.0
-    head = "".join(f'<th scope="col">{escape(word)}</th>' for word in words["columns"])
-    body = "".join(
-        f'<tr><th scope="row">{escape(row.name)}</th><td>{row.shape[0]}×{row.shape[1]}</td><td>{row.rank or "–"}</td>'
-        f"<td>{row.bits}</td><td>{number(row.zeros)}</td><td>{number(row.file_bytes)}</td>"
-        f"<td>{number(row.output_error)}</td><td>{number(row.kl)}</td><td>{number(_share(row.kl, total))}</td></tr>"
-        for row in sorted(rows, key=lambda row: -row.kl.value)
-    )
+    ordered = sorted(rows, key=lambda row: -row.kl.value)
+    cells = [
+        [
+            f"{row.shape[0]}×{row.shape[1]}",
+            str(row.rank or "–"),
+            str(row.bits),
+            *map(number, (row.zeros, row.file_bytes, row.output_error, row.kl, _share(row.kl, total))),
+        ]
+        for row in ordered
+    ]
     note = words["note"].format(total=f"{total:.4f}", whole=f"{whole.value:.4f}" if whole else "…")
-    return (
-        f'<div class="layers" tabindex="0" role="region" aria-label="{escape(words["title"])}">'
-        f"<p>{escape(note)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
+    return _table("each", words["title"], note, words["columns"], [row.name for row in ordered], cells)
 
 
 def _share(part: Reading, total: float) -> Reading:
@@ -225,7 +225,7 @@ def parts(breakdown: Breakdown) -> str:
 def _table(
     kind: str, title: str, note: str, columns: Iterable[str], names: Iterable[str], rows: Iterable[Iterable[str]]
 ) -> str:
-    """A table in the manner of the layers'; cells are HTML already."""
+    """A table that is titled and explained; cells are HTML already."""
     head = "".join(f'<th scope="col">{escape(word)}</th>' for word in columns)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
@@ -233,7 +233,8 @@ def _table(
     )
     return (
         f'<div class="layers {kind}" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f"<p>{escape(note)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<h2>{escape(title)}</h2><p>{escape(note)}</p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
