@@ -58,9 +58,8 @@ def dequantize(codes: Tensor, scale: Tensor, zero: Tensor, group: int, dtype: to
 
 def search_grid(weight: Tensor, bits: int, group: int, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Scale and zero of the shrunken range with the least Σ importance · (w − q)² in each group, as AWQ clips weights
-    (Lin et al., arXiv 2306.00978): common ratios of both ends, first coarse then fine, then each end by itself, which
-    takes another 3 % off where importance varies. On Gaussian weights the error falls by 9 % at 4 bits, 19 % at 3 and
-    40 % at 2; 28 ratios instead of these 15 take off half a per cent more, in twice the time.
+    (Lin et al., arXiv 2306.00978): 10 common ratios of both ends, then each end by itself, which takes another 3 % off
+    where importance varies. On Gaussian weights the error falls by 9 % at 4 bits, 19 % at 3 and 40 % at 2.
 
     importance: (columns,) or (rows, columns), as a rule the mean square of each input; None counts all alike.
     The unshrunken range is the first candidate, so no group gets worse than by `grid`.
@@ -75,10 +74,9 @@ def search_grid(weight: Tensor, bits: int, group: int, importance: Tensor | None
             weigh = _tile(part.float(), group)
         low, high = tile.amin(0).clamp_(max=0), tile.amax(0).clamp_(min=0)
         best = _tried(tile, low, high, top, weigh)
-        for ratio in (0.9, 0.8, 0.7, 0.6):
+        for step in range(1, 11):
+            ratio = 1 - step / 20  # down to half the range
             best = _better(best, _tried(tile, low * ratio, high * ratio, top, weigh))
-        for change in (0.95, 1.05):
-            best = _better(best, _tried(tile, best[0] * change, best[1] * change, top, weigh))
         for change in (0.94, 1.06, 0.97, 1.03):
             best = _better(best, _tried(tile, best[0], best[1] * change, top, weigh))
         for change in (0.94, 1.06, 0.97, 1.03):

@@ -17,7 +17,7 @@ from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune, quantize
 from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
 
-VERSION = "4"
+VERSION = "5"
 KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for
 
 
