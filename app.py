@@ -8,7 +8,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 import argparse  # noqa: E402
 import threading  # noqa: E402
 
-from explorer.__main__ import device  # noqa: E402
+from explorer.commands.options import device  # noqa: E402
 from explorer.model import hub  # noqa: E402
 from explorer.model.preflight import ModelRejected  # noqa: E402
 from explorer.ui.page import build, launch  # noqa: E402
@@ -27,7 +27,7 @@ def main() -> int:
         address = launch(build(bench), options.host, options.port)
         print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
         bench.load(lambda message: print(message, flush=True))
-        bench.prepare_in_background()
+        bench.preparation.in_background()
         threading.Event().wait()
     except (ModelRejected, ValueError, OSError) as problem:
         print(f"size explorer: {problem}", flush=True)

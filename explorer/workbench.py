@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +20,11 @@ from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, layers, quality, size, speed
 from explorer.measure.judge import Judge
 from explorer.model import export, hub
-from explorer.model.calibrate import windows_of
-from explorer.model.facts import Facts, bytes_needed, fingerprint
+from explorer.model.facts import Facts, fingerprint
 from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.plan import NOTHING
-from explorer.model.preflight import ModelRejected, free_bytes
+from explorer.model.preflight import ModelRejected
+from explorer.preparing import Preparation
 from explorer.recipe import Recipe
 from explorer.records import (
     STOPPED,
@@ -63,12 +63,9 @@ class Workbench:
         self.texts = texts or assets.texts("evaluation")
         self.message, self.problem = "Starting.", ""
         self.ready = threading.Event()
-        self.prepared = 0.0
-        self.seconds: dict[str, float] = {"load": 0.0, "prepare": 0.0}
+        self.load_seconds = 0.0
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._owner = self._engine.submit(threading.current_thread).result()
-        self._visitors = self._waiting = 0
-        self._preparing = threading.Lock()
         self._measured: dict[Recipe, Measurement] = {}
         self._originals: OrderedDict[Prompt, list[Piece]] = OrderedDict()
 
@@ -89,7 +86,7 @@ class Workbench:
             raise
         gc.collect()
         gc.freeze()  # the model stays: later collections need not walk it
-        self.seconds["load"] = time.perf_counter() - started
+        self.load_seconds = time.perf_counter() - started
         tell(f"Opened {self.name} from {self.loaded.source}.")
         self.ready.set()
         return self
@@ -108,72 +105,28 @@ class Workbench:
         self.judged = Judge(self.loaded.model, self.passages)
         self.facts = Facts()
         name = fingerprint(self.loaded.model)
-        self._facts_file = hub.cache_folder() / "facts" / f"{name}.safetensors"
         self.variants = Variants(self.loaded.model, self.facts, hub.cache_folder() / "variants" / name, self.step)
-        self.prepared = 1.0 if self.facts.load(self._facts_file) else 0.0
+        file = hub.cache_folder() / "facts" / f"{name}.safetensors"
+        about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
+        self.preparation = Preparation(*about, self.step, self._forget)
 
     def prepare(self) -> Iterator[float]:
-        """Calibrate and work out the facts in the pauses of everything else, keep them on disk; yields the share done.
+        """Calibrate and work out the facts, or wait for who is at it; yields the share done."""
+        yield from self.preparation.steps()
 
-        Whatever was made with fewer tokens of calibration is forgotten when more have gone through the model.
-        """
-        if not self._preparing.acquire(blocking=False):  # somebody is at it: wait for that
-            self._waiting += 1
-            try:
-                while not self._preparing.acquire(timeout=0.2):
-                    yield self.prepared
-            finally:
-                self._waiting -= 1
-        try:
-            if self.prepared < 1.0:
-                yield from self._prepare()
-        finally:
-            self._preparing.release()
+    @property
+    def prepared(self) -> float:
+        """The share of the facts that is known."""
+        return self.preparation.done if self.ready.is_set() else 0.0
 
-    def _prepare(self) -> Iterator[float]:
-        started = time.perf_counter()
-        if bytes_needed(self.loaded.model) > 0.4 * free_bytes():
-            self.message = "Too little memory to prepare every layer: only methods that need no calibration work."
-            return
-        length = min(512, context_length(self.loaded.model))
-        windows = windows_of(self.loaded.tokenizer, assets.texts("calibration"), length=length)
-        model = self.loaded.model
-        stages = (self.facts.calibrate(model, windows), self.facts.weigh_outputs(model), self.facts.prepare(model))
-        for part, steps in enumerate(stages):
-            level = self.facts.tokens
-            while (share := self.step(lambda steps=steps: next(steps, None))) is not None:  # type: ignore[misc]
-                if self.facts.tokens != level:
-                    level = self.facts.tokens
-                    self.step(self._forget)
-                self.prepared = min((part + share) / len(stages), 0.999)
-                yield self.prepared
-            if part == 1:
-                self.step(self._forget)
-        self.step(lambda: self.facts.save(self._facts_file))
-        self.prepared = 1.0
-        self.seconds["prepare"] = time.perf_counter() - started
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long opening and preparing took in this run."""
+        return {"load": self.load_seconds, "prepare": self.preparation.seconds}
 
-    def prepare_in_background(self) -> threading.Thread:
-        """`prepare` on a thread that gives way to visitors."""
-
-        def work() -> None:
-            pause = threading.Event()
-            for _ in self.prepare():
-                while self._visitors and not self._waiting:
-                    pause.wait(0.05)
-
-        thread = threading.Thread(target=work, name="prepare", daemon=True)
-        thread.start()
-        return thread
-
-    @contextmanager
-    def visit(self) -> Iterator[None]:
+    def visit(self) -> AbstractContextManager[None]:
         """While a visitor is served, background work pauses."""
-        self._visitors += 1
-        try:
-            yield
-        finally:
-            self._visitors -= 1
+        return self.preparation.visit()
 
     # numbers that need no weights
 
@@ -193,7 +146,7 @@ class Workbench:
     def notes(self) -> list[str]:
         """What a reader must know about this model: its copy, and what is left alone."""
         left = untouched(self.loaded.model)
-        notes = [self.loaded.note] if self.loaded.note else []
+        notes = [note for note in (self.loaded.note, self.preparation.note) if note]
         if left:
             notes.append(f"Left as they are: {', '.join(left[:3])}{' and more' if len(left) > 3 else ''}.")
         return notes

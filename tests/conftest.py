@@ -199,7 +199,7 @@ def known_facts(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     """The file that preparing the tiny llama leaves, worked out once a session."""
     bench = Workbench(str(folders["llama"]), texts=TEXTS).load()
     list(bench.prepare())
-    return Path(shutil.copy(bench._facts_file, tmp_path_factory.mktemp("known")))
+    return Path(shutil.copy(bench.facts.file, tmp_path_factory.mktemp("known")))
 
 
 @pytest.fixture

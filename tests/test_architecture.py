@@ -29,12 +29,14 @@ ORDER = [
     "catalogue",
     "takes",
     "variants",
+    "preparing",
     "workbench",
     "bench_page",
     "bench_peers",
     "bench_numbers",
     "bench",
     "ui",
+    "commands",
     "__main__",
 ]
 STANDARD = {
@@ -195,7 +197,7 @@ def test_every_module_of_the_core_has_its_tests_in_the_same_place() -> None:
         if (
             name.startswith("explorer/")
             and module not in {"__init__", "assets", "bench", "bench_numbers", "bench_page", "bench_peers"}
-            and folder != "ui"
+            and folder not in {"ui", "commands"}
         ):
             assert (HOME / "tests" / folder / f"test_{module.strip('_')}.py").is_file(), name
 

@@ -7,8 +7,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from explorer.__main__ import _parser, _recipes
+from explorer.__main__ import _parser
 from explorer.bench import every_recipe
+from explorer.commands.options import recipes_of
 from explorer.recipe import BITS, CHOICES, GROUPS, PRESETS, RANGES, Range, Recipe, Setting
 
 ODD = [
@@ -109,7 +110,7 @@ def test_presets_are_different_recipes_and_the_first_is_the_original() -> None:
 @pytest.mark.parametrize("recipe", ODD, ids=Recipe.to_query)
 def test_the_options_of_a_recipe_make_that_recipe(recipe: Recipe) -> None:
     options = _parser().parse_args(["measure", *shlex.split(recipe.arguments())])
-    assert _recipes(options) == [recipe]
+    assert recipes_of(options) == [recipe]
 
 
 @pytest.mark.parametrize(

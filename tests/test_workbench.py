@@ -131,20 +131,6 @@ def test_references_are_kept_up_to_a_limit_and_change_nothing(workbench: Workben
     assert list(workbench.judge(RECIPES[0], 10**9))[-1] == first
 
 
-def test_facts_are_prepared_once_and_taken_up_at_the_next_start(unprepared: Workbench, cache: Path) -> None:
-    before = ids_of(unprepared, DATA_FREE[1])
-    shares = list(unprepared.prepare())
-    assert shares == sorted(shares) and 0.99 < shares[-1] <= 1
-    assert unprepared.prepared == 1 and unprepared.seconds["prepare"] > 0 and list(unprepared.prepare()) == []
-    assert ids_of(unprepared, DATA_FREE[1]) == before
-    informed = ids_of(unprepared, RECIPES[2])
-    again = Workbench(unprepared.name).load()
-    assert again.prepared == 1 and again.seconds["prepare"] == 0
-    assert ids_of(again, DATA_FREE[1]) == before and ids_of(again, RECIPES[2]) == informed
-    next((cache / "facts").iterdir()).write_bytes(b"damaged")
-    assert Workbench(unprepared.name).load().prepared == 0
-
-
 def test_what_needs_the_calibration_waits_for_it(unprepared: Workbench) -> None:
     for recipe in (*RECIPES, Recipe(depth=0.5), Recipe(bits=4, quant="gptq")):
         assert unprepared.preview(recipe).file_bytes.value > 0
@@ -199,26 +185,6 @@ def test_going_back_to_a_slow_setting_takes_it_from_disk(
     found = again.variant(recipe).size
     assert found.file_bytes == size.file_bytes and found.parameters == size.parameters and found.parts == size.parts
     assert again.preview(recipe).file_bytes.value == size.file_bytes.value
-
-
-def test_preparing_gives_way_to_a_visitor(unprepared: Workbench) -> None:
-    with unprepared.visit():
-        thread = unprepared.prepare_in_background()
-        thread.join(0.4)
-        assert thread.is_alive()
-    thread.join(30)
-    assert not thread.is_alive() and unprepared.prepared == 1
-
-
-def test_preparing_leaves_the_modes_of_its_thread_alone(unprepared: Workbench) -> None:
-    def half_way() -> bool:
-        with torch.inference_mode():
-            steps = unprepared.prepare()
-            next(steps)
-            return torch.is_inference_mode_enabled()
-
-    with ThreadPoolExecutor(1) as thread:  # so that what leaks, leaks there
-        assert thread.submit(half_way).result()
 
 
 def test_what_was_measured_is_kept_and_adds_up(workbench: Workbench) -> None:

@@ -1,0 +1,110 @@
+"""Commands that measure: one record a recipe, each matrix by itself, and how many texts fall apart."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from explorer import assets
+from explorer.commands.options import Commands, build, open_model, prepare, read_text, recipes_of
+from explorer.measure import repetition
+from explorer.recipe import Recipe
+from explorer.records import Collapse, LayerReading, Measurement, Piece
+from explorer.workbench import Prompt
+
+
+def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
+    """`measure`, `layers`, `repetition`."""
+    measure = commands.add_parser("measure", parents=[model, recipe], help="one record a recipe (every combination)")
+    measure.add_argument("--json", action="store_true", help="one JSON object a line")
+    measure.add_argument("--text", type=Path, help="your own evaluation text (UTF-8; lines of --- part passages)")
+    measure.add_argument("--tokens", type=int, default=2048, help="evaluation tokens, 0 = all (default 2048)")
+    measure.add_argument("--rounds", type=int, default=5, help="timing rounds, original and compressed in turns")
+    measure.set_defaults(run=_measure)
+
+    by_layer = commands.add_parser("layers", parents=[model, recipe], help="each compressed matrix by itself")
+    by_layer.add_argument("--json", action="store_true", help="one JSON object a matrix")
+    by_layer.set_defaults(run=_layers)
+
+    collapsing = commands.add_parser("repetition", parents=[model, recipe], help="how many of 24 texts fall apart")
+    collapsing.add_argument("--tokens", type=int, default=64, help="tokens of each text")
+    collapsing.set_defaults(run=_repetition)
+
+
+def _measure(options: argparse.Namespace) -> None:
+    recipes = recipes_of(options)
+    texts = None
+    if options.text:
+        texts = {options.text.stem: assets.split_passages(read_text(options.text))}
+    if options.tokens < 0 or options.rounds < 1:
+        raise ValueError("--tokens must be 0 or more, --rounds at least 1.")
+    workbench = open_model(options, texts)
+    if not workbench.passages:
+        raise ValueError("The evaluation text is too short: it needs at least two tokens.")
+    prepare(workbench, recipes)
+    for recipe in recipes:
+        build(workbench, recipe)
+        record = workbench.measure(recipe, tokens=options.tokens or 10**9, rounds=options.rounds)
+        print(json.dumps(record.to_dict()) if options.json else _table(record), flush=True)
+
+
+def _table(record: Measurement) -> str:
+    size, speed, quality = record.size, record.speed, record.quality
+    assert speed and quality and size.resident_bytes
+    token, prefill = speed.ms_per_token, speed.prefill_ms
+    lines = [
+        f"{record.model}: {record.recipe.words()}",
+        f"  file        {size.file_bytes.value / 1e6:8.2f} MB   {size.compression_ratio.value:.2f}× smaller"
+        f"   in memory {size.resident_bytes.value / 1e6:.1f} MB   {size.parameters.value / 1e6:.1f} M weights kept",
+        f"  decode      {token.value:8.1f} ms/token ({token.low:.1f}–{token.high:.1f}, n = {token.n})"
+        f"   {speed.tokens_per_second.value:.1f} tokens/s   kernel {speed.kernel}",
+        f"  prefill     {prefill.value:8.1f} ms, {speed.prompt_tokens} tokens ({prefill.low:.1f}–{prefill.high:.1f})",
+        f"  quality     KL {quality.kl.value:.4f} nats   perplexity {quality.perplexity.value:.2f}"
+        f" (original {quality.perplexity_original.value:.2f})   same top word {quality.top1_agreement.value:.1%}"
+        f"   {quality.tokens:,} tokens",
+        f"  cost        {record.cost.flops_per_token.value / 1e9:8.3f} GFLOP per token",
+    ]
+    return "\n".join(lines + [f"  note        {note}" for note in size.notes])
+
+
+def _layers(options: argparse.Namespace) -> None:
+    recipes = recipes_of(options)
+    if len(recipes) != 1 or recipes[0] == Recipe():
+        raise ValueError("layers looks at one recipe: give one value for each setting, and at least one setting.")
+    workbench = open_model(options)
+    prepare(workbench, recipes)
+    rows: list[LayerReading] = []
+    for rows in workbench.layers(recipes[0]):
+        print(f"\r{len(rows)} matrices", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    for row in rows:
+        if options.json:
+            print(json.dumps(row.to_dict()))
+            continue
+        shape = f"{row.shape[0]}×{row.shape[1]}" + (f", rank {row.rank}" if row.rank else "")
+        print(
+            f"{row.name:44} {shape:>22} {row.bits:2} bits {row.zeros.value:6.1%} zeros "
+            f"{row.file_bytes.value / 1e3:9.1f} kB  error {row.output_error.value:7.4f}  KL alone {row.kl.value:.5f}"
+        )
+
+
+def _repetition(options: argparse.Namespace) -> None:
+    recipes = recipes_of(options)
+    workbench = open_model(options)
+    prepare(workbench, recipes)
+    for recipe in recipes:
+        build(workbench, recipe)
+
+        def write(text: str, recipe: Recipe = recipe) -> Iterator[Piece]:
+            return workbench.write(recipe, Prompt(text=text, new_tokens=options.tokens))
+
+        found: Collapse | None = None
+        for found in repetition.collapse(write):
+            print(f"\r{len(found.texts)} texts", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+        assert found
+        for one in found.texts:
+            print(f"{one.collapsed or 'reads':12} {one.repeated.value:6.1%} repeated   {one.prompt!r} → {one.text!r}")
+        bad, n = found.collapsed, len(found.texts)
+        print(f"{recipe.words()}: {round(bad.value * n)} of {n} texts fell apart ({bad.low:.0%} to {bad.high:.0%})")

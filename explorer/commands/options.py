@@ -1,0 +1,105 @@
+"""What the commands share: options of a model and of recipes; opening, calibrating, building, and saying how far."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from explorer.model import hub
+from explorer.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
+from explorer.workbench import Workbench
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+RANGE_HELP = {
+    "sparsity": "share of zeros",
+    "keep": "share of parameters kept in two thin factors",
+    "depth": "share of blocks taken out",
+    "width": "share of the MLP's channels taken out",
+    "heads": "share of the attention's groups of heads taken out",
+    "residual_rank": "rank of two factors that mend what was lost",
+}
+
+
+def model_options() -> argparse.ArgumentParser:
+    """Which model, and where it runs."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--model", default=hub.DEFAULT, help="Hub name, local folder or .gguf file")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    return parser
+
+
+def recipe_options() -> argparse.ArgumentParser:
+    """Every field of a recipe as an option; several values of one make several recipes."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--level", default="live", choices=("live", "best"), help="best: sparsegpt and gptq by default")
+    plain = Recipe()
+    for name, range_ in RANGES.items():
+        what = f"{RANGE_HELP[name]}, {range_.low:g} to {range_.high:g}"
+        parser.add_argument(option(name), type=float, nargs="+", default=[getattr(plain, name)], help=what)
+    for name in ("bits", "head_bits"):
+        what = "of the embedding and the head" if name == "head_bits" else f"of a weight, one of {BITS}"
+        parser.add_argument(option(name), type=int, nargs="+", default=[16], help=f"bits {what}")
+    for name, choices in CHOICES.items():
+        what = " | ".join(choices)
+        parser.add_argument(option(name), nargs="+", help=f"{what} (default: {getattr(plain, name)})")
+    parser.add_argument("--double", action="store_true", help="scales of nf4 and fp4 in 8 bits")
+    parser.add_argument("--layer", action="append", default=[], help="an exception: NAME=bits:4,sparsity:0.5")
+    parser.add_argument("--protect", action="append", default=[], help=f"left as it is: {', '.join(KINDS)} or a name")
+    return parser
+
+
+def option(name: str) -> str:
+    return f"--{name}".replace("_", "-")
+
+
+def recipes_of(options: argparse.Namespace) -> list[Recipe]:
+    names = [*RANGES, "bits", "head_bits", *CHOICES]
+    defaults = {**{n: getattr(Recipe(), n) for n in CHOICES}, **(BEST if options.level == "best" else {})}
+    values = [getattr(options, name) or [defaults[name]] for name in names]
+    fixed = {"double": options.double, "layers": options.layer, "protect": options.protect}
+    recipes = [Recipe(**dict(zip(names, each, strict=True)), **fixed) for each in product(*values)]
+    return list(dict.fromkeys(recipes))
+
+
+def device(name: str) -> str:
+    """`auto` is CUDA where torch sees it."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch sees no CUDA device on this machine; use --device cpu.")
+    return name
+
+
+def open_model(options: argparse.Namespace, texts: dict[str, list[str]] | None = None) -> Workbench:
+    return Workbench(options.model, device(options.device), texts).load(tell)
+
+
+def tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def prepare(workbench: Workbench, recipes: Sequence[Recipe]) -> None:
+    """Calibrate where a method asks for it, once for each model; then build, with progress where it takes long."""
+    if not all(recipe.data_free for recipe in recipes):
+        for share in workbench.prepare():
+            print(f"\rCalibrating and preparing, once: {share:4.0%}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+
+
+def build(workbench: Workbench, recipe: Recipe) -> None:
+    """Make the recipe's model, with progress where it takes long."""
+    if recipe.slow:
+        for share in workbench.apply(recipe):
+            print(f"\r{recipe.words()}: {share:4.0%}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+
+
+def read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file.name} is not a UTF-8 text file.") from None

@@ -1,0 +1,98 @@
+"""Facts of one model worked out in the pauses of everything else, once, and kept on disk."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from explorer import assets
+from explorer.model.calibrate import windows_of
+from explorer.model.facts import Facts, bytes_needed
+from explorer.model.generate import context_length
+from explorer.model.preflight import free_bytes
+
+
+class Preparation:
+    """`done` is the share done, `note` says why it ends early; `step` runs work on the model where it may run, and
+    `better` is called on that thread whenever what was made before is out of date."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        facts: Facts,
+        file: Path,
+        step: Callable[[Callable[[], Any]], Any],
+        better: Callable[[], None],
+    ) -> None:
+        self._model, self._tokenizer, self._facts, self._file = model, tokenizer, facts, file
+        self._step, self._better = step, better
+        self._turn = threading.Lock()
+        self._visitors = self._waiting = 0
+        self.done = 1.0 if facts.load(file) else 0.0
+        self.seconds, self.note = 0.0, ""
+
+    def steps(self) -> Iterator[float]:
+        """Calibrate, work out the facts, keep them on disk; yields the share done. A second caller waits."""
+        if not self._turn.acquire(blocking=False):
+            self._waiting += 1
+            try:
+                while not self._turn.acquire(timeout=0.2):
+                    yield self.done
+            finally:
+                self._waiting -= 1
+        try:
+            if self.done < 1.0:
+                yield from self._work()
+        finally:
+            self._turn.release()
+
+    def _work(self) -> Iterator[float]:
+        started = time.perf_counter()
+        model, facts = self._model, self._facts
+        if bytes_needed(model) > 0.4 * free_bytes():
+            self.note = "Too little memory to prepare every layer: only methods that need no calibration work."
+            return
+        length = min(512, context_length(model))
+        windows = windows_of(self._tokenizer, assets.texts("calibration"), length=length)
+        stages = (facts.calibrate(model, windows), facts.weigh_outputs(model), facts.prepare(model))
+        for part, stage in enumerate(stages):
+            level = facts.tokens
+            while (share := self._step(partial(next, stage, None))) is not None:
+                if facts.tokens != level:
+                    level = facts.tokens
+                    self._step(self._better)
+                self.done = min((part + share) / len(stages), 0.999)
+                yield self.done
+            if part == 1:
+                self._step(self._better)
+        self._step(lambda: facts.save(self._file))
+        self.done = 1.0
+        self.seconds = time.perf_counter() - started
+
+    def in_background(self) -> threading.Thread:
+        """`steps` on a thread that gives way to visitors."""
+
+        def work() -> None:
+            pause = threading.Event()
+            for _ in self.steps():
+                while self._visitors and not self._waiting:
+                    pause.wait(0.05)
+
+        thread = threading.Thread(target=work, name="prepare", daemon=True)
+        thread.start()
+        return thread
+
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        """While a visitor is served, background work pauses."""
+        self._visitors += 1
+        try:
+            yield
+        finally:
+            self._visitors -= 1

@@ -1,0 +1,57 @@
+"""Facts are worked out in the pauses of everything else."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from explorer.recipe import Recipe
+from explorer.workbench import Prompt, Workbench
+
+FREE, INFORMED = Recipe(sparsity=0.5, prune="magnitude", keep=0.6, factorize="svd"), Recipe(keep=0.6)
+
+
+def ids_of(workbench: Workbench, recipe: Recipe) -> list[int]:
+    prompt = Prompt(text="the cat", new_tokens=12, chat=False)
+    return [piece.token for piece in workbench.write(recipe, prompt)]
+
+
+def test_facts_are_prepared_once_and_taken_up_at_the_next_start(unprepared: Workbench, cache: Path) -> None:
+    before = ids_of(unprepared, FREE)
+    shares = list(unprepared.prepare())
+    assert shares == sorted(shares) and 0.99 < shares[-1] <= 1
+    assert unprepared.prepared == 1 and unprepared.seconds["prepare"] > 0 and list(unprepared.prepare()) == []
+    assert ids_of(unprepared, FREE) == before
+    informed = ids_of(unprepared, INFORMED)
+    again = Workbench(unprepared.name).load()
+    assert again.prepared == 1 and again.seconds["prepare"] == 0
+    assert ids_of(again, FREE) == before and ids_of(again, INFORMED) == informed
+    next((cache / "facts").iterdir()).write_bytes(b"damaged")
+    assert Workbench(unprepared.name).load().prepared == 0
+
+
+def test_preparing_gives_way_to_a_visitor(unprepared: Workbench) -> None:
+    with unprepared.visit():
+        thread = unprepared.preparation.in_background()
+        thread.join(0.4)
+        assert thread.is_alive()
+    thread.join(30)
+    assert not thread.is_alive() and unprepared.prepared == 1
+
+
+def test_preparing_leaves_the_modes_of_its_thread_alone(unprepared: Workbench) -> None:
+    def half_way() -> bool:
+        with torch.inference_mode():
+            steps = unprepared.prepare()
+            next(steps)
+            return torch.is_inference_mode_enabled()
+
+    with ThreadPoolExecutor(1) as thread:  # so that what leaks, leaks there
+        assert thread.submit(half_way).result()
+
+
+def test_a_model_too_large_to_prepare_says_so(unprepared: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.preparing.free_bytes", lambda: 0)
+    assert list(unprepared.prepare()) == [] and unprepared.prepared == 0
+    assert "Too little memory" in " ".join(unprepared.notes())
