@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.layers import blockwise
+from explorer.layers.dense import linear
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Spec, Stored, encode
 
 INT4_GROUPS = (32, 64, 128, 256)
@@ -34,7 +35,7 @@ class Decoded(Kernel):
         self.register_buffer("weight", stored.decoded())
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+        return linear(x, self.weight)
 
 
 class Int4Pack(Kernel):

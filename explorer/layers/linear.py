@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from explorer.layers import kernels
+from explorer.layers.dense import linear
 from explorer.layers.storage import Stored, stack
 
 
@@ -66,7 +66,7 @@ class CompressedLinear(nn.Module):
         if self.input_scale is not None:
             x = x / self.input_scale
         if not self._steps:
-            y = F.linear(x, self.branches[0][0].dense()) if len(self.stored()) == 1 else self._decode(x)  # type: ignore[index]
+            y = linear(x, self.branches[0][0].dense()) if len(self.stored()) == 1 else self._decode(x)  # type: ignore[index]
         else:
             y = _through(self._steps[0], x)
             for steps in self._steps[1:]:
@@ -78,7 +78,7 @@ class CompressedLinear(nn.Module):
         for factors in self.branches:
             y = x
             for factor in reversed(list(factors)):  # type: ignore[call-overload]
-                y = F.linear(y, factor.dense())
+                y = linear(y, factor.dense())
             total = y if total is None else total + y
         assert total is not None
         return total

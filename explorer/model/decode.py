@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
 
+from explorer.layers.dense import Linear
 from explorer.layers.kernels import Share
 from explorer.layers.linear import CompressedLinear
 
@@ -175,7 +176,7 @@ def _single(layer: nn.Module) -> Product:
     """A linear layer's product without the module calls around it."""
     if isinstance(layer, CompressedLinear) and layer.only is not None and layer.bias is None:
         return layer.only.forward
-    if type(layer) is nn.Linear:
+    if isinstance(layer, nn.Linear) and type(layer) in (nn.Linear, Linear):
         return partial(F.linear, weight=layer.weight, bias=layer.bias)
     return layer
 

@@ -12,7 +12,7 @@ from explorer.methods import bits, prune, quantize, secondorder
 from explorer.model.facts import Facts
 from explorer.recipe import Recipe
 
-BATCH_BYTES = 300_000_000  # of the inputs' Gram matrices that go through the loop together, three times over
+BATCH_BYTES = 200_000_000  # of the inputs' Gram matrices that go through the loop together, three times over
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,8 +76,8 @@ def store_together(batch: Sequence[Job], recipe: Recipe) -> Generator[float, Non
     """All with their errors handed on; yields the share done and returns what is stored, in order."""
     spec, dtype = batch[0].spec, batch[0].matrix.dtype
     weights = torch.stack([job.matrix.float() for job in batch])  # (batch, n, m)
-    grams = torch.stack([job.gram for job in batch if job.gram is not None])
-    factor = secondorder.inverse_factor(grams)
+    grams = [job.gram for job in batch if job.gram is not None]
+    factor = torch.cat([secondorder.inverse_factor(gram[None]) for gram in grams])  # one by one takes less memory
     mask: Tensor | None = None
     if spec.kept is not None and recipe.prune == "sparsegpt":
         weights, mask = yield from secondorder.prune(weights, factor, spec.kept, _pattern(recipe), spec.flat)
@@ -88,7 +88,7 @@ def store_together(batch: Sequence[Job], recipe: Recipe) -> Generator[float, Non
     if spec.bits >= 16 or recipe.quant != "gptq":
         return [_by_itself(*each, recipe) for each in zip(batch, matrices, masks, strict=True)]
     if mask is None:
-        powers = grams.diagonal(dim1=1, dim2=2)  # (batch, m)
+        powers = torch.stack([gram.diagonal() for gram in grams])  # (batch, m)
         codes, grids = yield from _rounded(weights, factor, powers, spec)
     else:
         codes, grids = yield from _rounded_where_kept(weights, factor, mask, spec, batch)

@@ -2,6 +2,7 @@
 into each layer (calibration), the ranks of each weight within its row, the spectrum of each matrix, the best ranges for
 rounding. Kept on disk. Knows no tokenizer and no recipe."""
 
+import ctypes
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune, quantize
 from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
 
-VERSION = "5"
+VERSION = "6"
 KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for
 
 
@@ -154,6 +155,7 @@ class Facts:
 
         for done, ids in enumerate(windows, 1):
             felt(model, ids, self._input_of, done, see)
+            release()
             yield done / len(windows)
         self._outputs = outputs
         for key in [key for key in self._kept if "|covariance." in key]:
@@ -174,14 +176,16 @@ class Facts:
             powers.clear()
             felt(model, ids, self._input_of, done, see)
             for key, x in inputs.items():
-                sums[key] = (x.float() * powers[key]).T @ x.float() + sums.get(key, 0)
+                total = sums.setdefault(key, torch.zeros(x.shape[1], x.shape[1], device=x.device))
+                total.addmm_((x.float() * powers[key]).T, x.float())
+            inputs.clear()
+            release()
             yield done / len(windows)
         for key, total in sums.items():
             plain = self._kept[f"{key}|gram"]
             scale = plain.diagonal().mean() / total.diagonal().mean().clamp(min=1e-30)
-            self._kept[f"{key}|felt"] = (plain + scale * total) / 2
-        if self.file:
-            self.save(self.file)
+            self._kept[f"{key}|felt"] = total.mul_(scale).add_(plain).div_(2)
+        self._save_felt()
 
     def prepare(self, model: nn.Module) -> Iterator[float]:
         """After calibration: what the live sliders ask for, matrix by matrix; yields the share done."""
@@ -196,16 +200,21 @@ class Facts:
             yield done / len(layers)
 
     def save(self, file: Path) -> None:
-        """Write everything in one step: a reader sees the whole file or none."""
+        """Write everything, but for what `refine` found (in a file beside it); a reader sees a whole file or none."""
         self.file = file
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        _felt_file(file).unlink(missing_ok=True)
         about = {"tokens": str(self.tokens), **{f"input {k}": v for k, v in self._input_of.items()}}
-        try:
-            save_file({name: tensor.contiguous() for name, tensor in self._kept.items()}, partial, metadata=about)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        _write({key: tensor for key, tensor in self._kept.items() if not key.endswith("|felt")}, file, about)
+        self._save_felt()
+        self.load(file)  # as pages of the file, which the system may take back, in place of memory of our own
+        release()
+
+    def _save_felt(self) -> None:
+        felt = {key: tensor for key, tensor in self._kept.items() if key.endswith("|felt")}
+        if self.file and felt:
+            _write(felt, _felt_file(self.file), {})
+            self._kept |= load_file(_felt_file(self.file))
 
     def load(self, file: Path) -> bool:
         """Take up what an earlier start has saved; a damaged file is removed and counts as absent."""
@@ -221,6 +230,10 @@ class Facts:
             file.unlink(missing_ok=True)
             return False
         self._kept, self.file = kept, file
+        try:
+            self._kept |= load_file(_felt_file(file))
+        except (SafetensorError, OSError):  # absent as a rule
+            _felt_file(file).unlink(missing_ok=True)
         self._input_of = {k.removeprefix("input "): v for k, v in about.items() if k.startswith("input ")}
         return True
 
@@ -287,6 +300,26 @@ def bytes_needed(model: nn.Module) -> int:
     layers = [t for t in targets(model) if t.kind in ("attention", "mlp")]
     inputs = {(t.block, t.shape[1], t.kind) for t in layers}
     return (2 + element_bytes) * sum(t.shape[0] * t.shape[1] for t in layers) + sum(8 * c * c for _, c, _ in inputs)
+
+
+def _felt_file(file: Path) -> Path:
+    return file.with_suffix(".felt.safetensors")
+
+
+def _write(tensors: Mapping[str, Tensor], file: Path, about: dict[str, str]) -> None:
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=about)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def release() -> None:
+    """Give freed memory back to the system, which glibc's malloc keeps otherwise (0.8 GB after calibration)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim:
+        trim(0)
 
 
 def fingerprint(model: nn.Module) -> str:

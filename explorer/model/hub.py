@@ -27,6 +27,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
+from explorer.layers.dense import adopt
 from explorer.model.preflight import ModelRejected, check_folder, check_gguf, check_memory, file_sha256
 
 DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -262,7 +263,7 @@ def _ready(model: nn.Module) -> nn.Module:
             linear.bias = module.bias
             linear.turned = True  # type: ignore[assignment]  # so that an export can turn it back
             model.set_submodule(name, linear)
-    return model.eval().requires_grad_(False)
+    return adopt(model).eval().requires_grad_(False)
 
 
 def _dtype(stored: frozenset[str], device: str) -> torch.dtype:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.dense import adopt
 from explorer.layers.targets import blocks_of
 from explorer.methods import structure
 
@@ -310,7 +311,7 @@ def _build(base: nn.Module, config: Any, path: str, kept: list[int], cuts: dict[
             cut = isinstance(empty, nn.Parameter) and not isinstance(old[leaf], nn.Parameter)
             setattr(module, leaf, nn.Parameter(old[leaf], requires_grad=False) if cut else old[leaf])
     model.generation_config = copy.deepcopy(getattr(base, "generation_config", None))
-    return model.train(base.training)  # type: ignore[no-any-return]
+    return adopt(model).train(base.training)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -213,7 +213,7 @@ def test_exceptions_and_protection_reach_the_layers(llama: Loaded, facts_of: Fac
     for target in targets(llama.model)[1:-1]:
         layer = model.get_submodule(target.name)
         if target.name.endswith("q_proj"):
-            assert type(layer) is nn.Linear and layer.weight is llama.model.get_submodule(target.name).weight
+            assert isinstance(layer, nn.Linear) and layer.weight is llama.model.get_submodule(target.name).weight
             continue
         (stored,) = layer.stored()
         inner = stored.kept if isinstance(stored, Sparse) else stored
