@@ -18,6 +18,7 @@ from torch import nn
 from explorer import bench_peers
 from explorer.layers.storage import tensors_of
 from explorer.measure import quality, size, speed
+from explorer.measure.machine import processor
 from explorer.model.compress import compress
 from explorer.recipe import Recipe
 from explorer.records import Reading, Speed
@@ -88,7 +89,7 @@ def run(workbench: Workbench, say: Callable[[str], None], gguf: Path | None = No
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -249,11 +250,3 @@ def _page(model: str, say: Callable[[str], None]) -> dict[str, Any] | None:
     except ImportError:
         return None
     return bench_page.run(model, say) if Path(bench_page.CHROMIUM).exists() else None
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as info:
-            return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

@@ -9,6 +9,8 @@ from explorer.recipe import Recipe
 
 STOPPED = "Stopped."  # why a text ended when somebody asked for it
 
+BUSY = 0.25  # a spread above this share of the median: something else was running
+
 How = Literal["measured", "calculated", "estimated", "simulated"]
 
 
@@ -33,6 +35,12 @@ class Reading:
         low, high = ordered[round(0.1 * last)], ordered[round(0.9 * last)]
         return cls(value=median(ordered), unit=unit, how="measured", low=low, high=high, n=len(ordered))
 
+    @property
+    def spread(self) -> float:
+        """10th to 90th percentile as a share of the value; 0 where it is not known."""
+        known = self.low is not None and self.high is not None and self.value
+        return (self.high - self.low) / abs(self.value) if known else 0.0  # type: ignore[operator]
+
     def to_dict(self) -> dict[str, float | int | None]:
         return {"median": self.value, "low": self.low, "high": self.high, "n": self.n}
 
@@ -52,7 +60,8 @@ class Footprint:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Prefill (time to the first token) and decode (time per further token) apart, and the kernels that ran."""
+    """Prefill (time to the first token) and decode (time per further token of each text) apart, for `batch` texts at
+    once, and what ran where. The ratios are the original's time over this one's, with their 95 % intervals."""
 
     prefill_ms: Reading
     ms_per_token: Reading
@@ -61,6 +70,22 @@ class Speed:
     loop: str  # whose code went from token to token: "own step" or "transformers"
     prompt_tokens: int
     threads: int
+    batch: int = 1
+    dtype: str = ""
+    processor: str = ""
+    prefill_ratio: Reading | None = None
+    decode_ratio: Reading | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine did something else meanwhile: the times are further apart than 25 % of their median."""
+        return max(self.prefill_ms.spread, self.ms_per_token.spread) > BUSY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Readings as median and ends; everything else as it is."""
+        values = {k: v.to_dict() if isinstance(v, Reading) else v for k, v in vars(self).items()}
+        ratios = {k: v and _ends(v) for k, v in vars(self).items() if k.endswith("_ratio")}
+        return values | ratios | {"busy": self.busy}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,16 +235,7 @@ class Measurement:
                 "parts": size.parts,
                 "notes": list(size.notes),
             },
-            "speed": speed
-            and {
-                "prefill_ms": speed.prefill_ms.to_dict(),
-                "ms_per_token": speed.ms_per_token.to_dict(),
-                "tokens_per_second": speed.tokens_per_second.to_dict(),
-                "kernel": speed.kernel,
-                "loop": speed.loop,
-                "prompt_tokens": speed.prompt_tokens,
-                "threads": speed.threads,
-            },
+            "speed": speed and speed.to_dict(),
             "quality": quality and quality.to_dict(),
             "cost": {
                 "flops_per_token": int(self.cost.flops_per_token.value),

@@ -210,18 +210,21 @@ class Workbench:
         while (found := self.step(lambda: next(steps, None))) is not None:
             yield found
 
-    def time(self, recipe: Recipe, rounds: int = 5, decode_steps: int = 8) -> Iterator[tuple[Speed, Speed]]:
+    def time(
+        self,
+        recipe: Recipe,
+        rounds: int = 5,
+        decode_steps: int = 8,
+        prompt_tokens: int = speed.PROMPT_TOKENS,
+        batch: int = 1,
+    ) -> Iterator[tuple[Speed, Speed]]:
         """(original, compressed) timed in turns; refined round by round."""
         variant = self.variant(recipe)
-        watches = (
-            speed.Stopwatch(self.loaded.model, "dense"),
-            speed.Stopwatch(variant.model, variant.kernel),
-        )
-        steps = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
-        while True:
-            if self.step(lambda: next(steps, None)) is None:
-                return
-            yield watches[0].speed(), watches[1].speed()
+        base, other = speed.Stopwatch(self.loaded.model, "dense"), speed.Stopwatch(variant.model, variant.kernel)
+        long = {"prompt_tokens": prompt_tokens, "batch": batch}
+        steps = speed.time_in_turns((base, other), rounds=rounds, decode_steps=decode_steps, **long)
+        while self.step(lambda: next(steps, None)) is not None:
+            yield base.speed(), other.speed(base)
 
     def layers(self, recipe: Recipe, tokens: int = 128) -> Iterator[list[LayerReading]]:
         """Each compressed matrix by itself, one more with every yield; takes a pass over `tokens` tokens each."""
@@ -264,8 +267,8 @@ class Workbench:
             self.judged.forget(oldest)
         return after
 
-    def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5) -> Measurement:
-        """Everything about one recipe, in one go (for the command line)."""
+    def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5, **long: int) -> Measurement:
+        """Everything about one recipe, in one go (for the command line); `long` as for `time`."""
         variant = self.variant(recipe)
         started = time.perf_counter()
         found: dict[str, Any] = {}
@@ -273,7 +276,7 @@ class Workbench:
             pass
         for judged in self.judge(recipe, tokens):
             found["quality"] = judged
-        for _, timed in self.time(recipe, rounds=rounds):
+        for _, timed in self.time(recipe, rounds, **long):
             found["speed"] = timed
         return self.record(variant, **found, seconds={"measure": time.perf_counter() - started})
 

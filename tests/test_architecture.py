@@ -18,6 +18,7 @@ TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in FIL
 ORDER = [
     "recipe",
     "records",
+    "performance",
     "assets",
     "preflight",
     "methods",
@@ -31,6 +32,7 @@ ORDER = [
     "variants",
     "preparing",
     "workbench",
+    "profiling",
     "bench_page",
     "bench_peers",
     "bench_numbers",

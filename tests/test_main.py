@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from explorer import profiling
 from explorer.__main__ import main
+from explorer.measure import machine
 from explorer.recipe import Recipe
 
 READING = {"median", "low", "high", "n"}
@@ -214,3 +216,25 @@ def test_repetition_names_every_text_and_counts_the_broken(model: str, capsys: p
     assert main(["repetition", "--model", model, "--bits", "4", "--quant", "rtn", "--tokens", "6"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 25 and "of 24 texts fell apart" in lines[-1]
+
+
+def test_speed_says_where_the_time_goes_and_what_limits_it(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name, value in (
+        (machine, "READ_BYTES", 2**16),
+        (machine, "CACHED_BYTES", 2**14),
+        (profiling, "BATCHES", (1,)),
+        (profiling, "PROMPTS", (4, 8)),
+    ):
+        monkeypatch.setattr(module, name, value)
+    asked = ["speed", "--model", model, "--bits", "4", "--quant", "rtn", "--rounds", "2", "--prompt-tokens", "8"]
+    assert main(asked) == 0
+    text = capsys.readouterr().out
+    for word in ("timed on", "ratio", "one token", "framework", "roofline", "energy", "surface", "kernels", "int4pack"):
+        assert word in text
+    assert main([*asked, "--json"]) == 0
+    (record,) = records(capsys)
+    assert set(record) == {"recipe", "model", "original", "compressed", "machine", "surface"}
+    assert record["compressed"]["speed"]["decode_ratio"]["n"] == 2 and len(record["surface"]) == 2
+    assert main(["speed", "--model", model, "--batch", "0"]) == 2

@@ -88,12 +88,22 @@ def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
     )
     quality = quality_of(kl=Reading(value=0.1, unit="nats", how="measured", low=0.05, high=0.2, se=0.03, n=7))
     full = Measurement(recipe=Recipe(), model="m", size=size, cost=cost, speed=speed, quality=quality).to_dict()
-    assert set(full["speed"]) == {field.name for field in fields(Speed)}
+    assert set(full["speed"]) == {field.name for field in fields(Speed)} | {"busy"}
     assert set(full["quality"]) >= {field.name for field in fields(Quality)}
     assert set(full["quality"]) >= {"kl_se", "kl_low", "kl_high", "ln_ppl_ratio_se", "top1_se", "verdict"}
     assert (full["quality"]["kl_se"], full["quality"]["kl_low"]) == (0.03, 0.05)
     assert full["quality"]["by_kind"]["code"]["lost"] == {"value": 0.5, "low": 0.5, "high": 0.5, "n": 1}
     assert full["speed"]["ms_per_token"] == {"median": 2, "low": 2, "high": 2, "n": 1}
+
+
+@pytest.mark.parametrize(("high", "busy"), [(1.1, False), (1.3, True)])
+def test_times_that_are_far_apart_say_that_the_machine_was_busy(high: float, busy: bool) -> None:
+    steady, loose = reading(1), Reading(value=1.0, unit="ms", how="measured", low=0.95, high=high, n=5)
+    about = {"tokens_per_second": steady, "kernel": "k", "loop": "own step", "prompt_tokens": 8, "threads": 2}
+    for prefill, token in ((steady, loose), (loose, steady)):
+        speed = Speed(prefill_ms=prefill, ms_per_token=token, **about)  # type: ignore[arg-type]
+        assert speed.busy is busy and speed.to_dict()["busy"] is busy
+    assert steady.spread == 0 and loose.spread == pytest.approx(high - 0.95)
 
 
 def test_a_destroyed_model_still_has_a_record_that_is_json() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from explorer import assets
 from explorer.commands.options import Commands, build, open_model, prepare, read_text, recipes_of
 from explorer.measure import repetition
+from explorer.measure.speed import PROMPT_TOKENS
 from explorer.recipe import Recipe
-from explorer.records import Collapse, LayerReading, Measurement, Piece
+from explorer.records import Collapse, LayerReading, Measurement, Piece, Reading
 from explorer.workbench import Prompt
 
 
@@ -21,6 +22,8 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     measure.add_argument("--text", type=Path, help="your own evaluation text (UTF-8; lines of --- part passages)")
     measure.add_argument("--tokens", type=int, default=2048, help="evaluation tokens, 0 = all (default 2048)")
     measure.add_argument("--rounds", type=int, default=5, help="timing rounds, original and compressed in turns")
+    measure.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS, help="tokens of the timed prompt")
+    measure.add_argument("--batch", type=int, default=1, help="texts that are timed at once")
     measure.set_defaults(run=_measure)
 
     by_layer = commands.add_parser("layers", parents=[model, recipe], help="each compressed matrix by itself")
@@ -39,13 +42,16 @@ def _measure(options: argparse.Namespace) -> None:
         texts = {options.text.stem: assets.split_passages(read_text(options.text))}
     if options.tokens < 0 or options.rounds < 1:
         raise ValueError("--tokens must be 0 or more, --rounds at least 1.")
+    if min(options.prompt_tokens, options.batch) < 1:
+        raise ValueError("--prompt-tokens and --batch must be at least 1.")
+    long = {"prompt_tokens": options.prompt_tokens, "batch": options.batch}
     workbench = open_model(options, texts)
     if not workbench.passages:
         raise ValueError("The evaluation text is too short: it needs at least two tokens.")
     prepare(workbench, recipes)
     for recipe in recipes:
         build(workbench, recipe)
-        record = workbench.measure(recipe, tokens=options.tokens or 10**9, rounds=options.rounds)
+        record = workbench.measure(recipe, tokens=options.tokens or 10**9, rounds=options.rounds, **long)
         print(json.dumps(record.to_dict()) if options.json else _table(record), flush=True)
 
 
@@ -58,14 +64,24 @@ def _table(record: Measurement) -> str:
         f"  file        {size.file_bytes.value / 1e6:8.2f} MB   {size.compression_ratio.value:.2f}× smaller"
         f"   in memory {size.resident_bytes.value / 1e6:.1f} MB   {size.parameters.value / 1e6:.1f} M weights kept",
         f"  decode      {token.value:8.1f} ms/token ({token.low:.1f}–{token.high:.1f}, n = {token.n})"
-        f"   {speed.tokens_per_second.value:.1f} tokens/s   kernel {speed.kernel}",
-        f"  prefill     {prefill.value:8.1f} ms, {speed.prompt_tokens} tokens ({prefill.low:.1f}–{prefill.high:.1f})",
+        f"   {speed.tokens_per_second.value:.1f} tokens/s   {_ratio(speed.decode_ratio)}",
+        f"  prefill     {prefill.value:8.1f} ms ({prefill.low:.1f}–{prefill.high:.1f}), {speed.prompt_tokens} tokens"
+        f" × {speed.batch}   {_ratio(speed.prefill_ratio)}",
+        f"  timed on    {speed.processor}, {speed.threads} threads, {speed.dtype}, kernel {speed.kernel}"
+        f"{', which was busy: times differ by more than 25 %' if speed.busy else ''}",
         f"  quality     KL {quality.kl.value:.4f} nats   perplexity {quality.perplexity.value:.2f}"
         f" (original {quality.perplexity_original.value:.2f})   same top word {quality.top1_agreement.value:.1%}"
         f"   {quality.tokens:,} tokens",
         f"  cost        {record.cost.flops_per_token.value / 1e9:8.3f} GFLOP per token",
     ]
     return "\n".join(lines + [f"  note        {note}" for note in size.notes])
+
+
+def _ratio(ratio: Reading | None) -> str:
+    if ratio is None:
+        return ""
+    ends = f" (95 %: {ratio.low:.2f} to {ratio.high:.2f})" if ratio.low is not None else ""
+    return f"{ratio.value:.2f}× the original's speed{ends}"
 
 
 def _layers(options: argparse.Namespace) -> None:

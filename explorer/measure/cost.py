@@ -1,9 +1,13 @@
 """Floating-point operations of one further token, from shapes: 2 per multiply-accumulate. Executed counts what the
-machine really multiplies (zeros too); useful leaves the zeros out. The head counts once per token even when tied."""
+machine really multiplies (zeros too); useful leaves the zeros out. The head counts once per token even when tied.
+Beside them the other limit: what must be read from memory for it."""
+
+from dataclasses import replace
 
 from explorer.layers.targets import Target
 from explorer.measure.size import kept_values
 from explorer.model.plan import DENSE, NOTHING, Allotment, plans
+from explorer.performance import Roofline
 from explorer.recipe import Recipe
 from explorer.records import Cost, Reading
 
@@ -27,4 +31,18 @@ def flops_per_token(
     return Cost(
         flops_per_token=Reading(value=executed, unit="FLOP", how="calculated"),
         useful_flops_per_token=Reading(value=useful, unit="FLOP", how="calculated"),
+    )
+
+
+def roofline(weight_bytes: float, cache_bytes: float, bandwidth: Reading, ms: Reading) -> Roofline:
+    """The limit of one decode step that takes `ms`: its bytes at the bandwidth (bytes/s) that was measured here.
+
+    weight_bytes as by `size.read_bytes`; cache_bytes: keys and values of all texts so far.
+    """
+    moved = weight_bytes + cache_bytes
+    floor = Reading(value=moved / bandwidth.value * 1e3, unit="ms", how="calculated")
+    return Roofline(
+        bytes_per_token=Reading(value=moved, unit="bytes", how="calculated"),
+        floor_ms=floor,
+        share=replace(floor, value=floor.value / ms.value, unit="share"),
     )

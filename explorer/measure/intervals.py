@@ -94,6 +94,18 @@ class Blocks:
         return mean, math.sqrt(float((off**2).sum())) / self.tokens
 
 
+def paired_ratio(before: Sequence[float], after: Sequence[float]) -> Reading:
+    """before / after of positive figures found in pairs: geometric mean, t interval on the logarithms."""
+    logs = np.log(np.asarray(before, float)) - np.log(np.asarray(after, float))
+    mean, n = float(logs.mean()), len(logs)
+    if n < 2:
+        return Reading(value=math.exp(mean), unit="×", how="measured", n=n)
+    error = float(logs.std(ddof=1)) / math.sqrt(n)
+    reach = t_quantile(n - 1) * error
+    low, high = math.exp(max(mean - reach, -700)), math.exp(min(mean + reach, 700))
+    return Reading(value=math.exp(mean), unit="×", how="measured", low=low, high=high, se=error, n=n)
+
+
 def wilson(share: float, n: float, z: float = 1.96) -> tuple[float, float]:
     """Interval of a share of n independent draws (Wilson, JASA 22, 1927)."""
     center = share + z * z / (2 * n)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.layers import storage
-from explorer.layers.linear import CompressedLinear
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Spec, Stored, tensors_of
 from explorer.layers.targets import Target
 from explorer.model.plan import NOTHING, Allotment, plans
@@ -32,6 +32,16 @@ def resident_bytes(model: nn.Module) -> int:
     """Bytes that the model's weights and buffers hold in memory now, shared memory once."""
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in _all(model)}
     return sum(storages.values())
+
+
+def read_bytes(model: nn.Module) -> int:
+    """Bytes of weights that one further token reads: all but the embedding, of which it looks up a row, unless a tied
+    head multiplies by the same tensor."""
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding | CompressedEmbedding)]
+    inside = {id(part) for table in tables for part in table.modules()}
+    products = [m for m in model.modules() if id(m) not in inside]
+    tensors = [t for m in products for t in [*m.parameters(recurse=False), *m.buffers(recurse=False)]]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
 def kept_parameters(model: nn.Module) -> int:

@@ -1,16 +1,19 @@
 """Prefill and decode times: warmed up, fixed tokens, original and compressed in turns, medians with spread.
 
-The machine is shared and noisy, so only what was timed in turns is compared. Tokenizing and sampling are left out.
+The machine is shared and noisy, so only what was timed in turns is compared, round by round. Tokenizing and sampling
+are left out.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from explorer.measure.intervals import paired_ratio
+from explorer.measure.machine import processor, timed
 from explorer.model.decode import Continuation, step_of
 from explorer.model.generate import context_length
 from explorer.records import Reading, Speed
@@ -26,31 +29,35 @@ class Stopwatch:
     kernel: str
     prefill: list[float] = field(default_factory=list)
     decode: list[float] = field(default_factory=list)
+    rounds: list[float] = field(default_factory=list)  # the median decode step of each lap
     prompt_tokens: int = PROMPT_TOKENS
+    batch: int = 1
     own_step: bool = True  # False: transformers' forward for every token
 
     def lap(self, prompt: Tensor, decode_steps: int, keep: bool = True) -> None:
-        """One prefill and `decode_steps` decode steps after it."""
+        """One prefill of prompt (texts, tokens) and `decode_steps` decode steps after it."""
         text = Continuation(self.model, self.own_step)
-        prefill = _timed(lambda: text.feed(prompt))
-        decode = [_timed(lambda: text.feed(prompt[:, :1])) for _ in range(decode_steps)]
+        prefill = timed(lambda: text.feed(prompt))
+        decode = [timed(lambda: text.feed(prompt[:, :1])) for _ in range(decode_steps)]
         if keep:
-            self.prompt_tokens = prompt.shape[1]
+            self.batch, self.prompt_tokens = prompt.shape
             self.prefill.append(prefill)
             self.decode.extend(decode)
+            self.rounds.append(median(decode))
 
-    def speed(self) -> Speed:
-        """What was timed so far; at least one lap."""
+    def speed(self, than: "Stopwatch | None" = None) -> Speed:
+        """What was timed so far, and the ratio to what was timed in turns with it; at least one lap."""
         token = Reading.timing(self.decode)
         assert token.low is not None and token.high is not None
         rate = Reading(
-            value=1e3 / token.value,
+            value=self.batch * 1e3 / token.value,
             unit="tokens/s",
             how="measured",
-            low=1e3 / token.high,
-            high=1e3 / token.low,
+            low=self.batch * 1e3 / token.high,
+            high=self.batch * 1e3 / token.low,
             n=token.n,
         )
+        weight = next(self.model.parameters())
         return Speed(
             prefill_ms=Reading.timing(self.prefill),
             ms_per_token=token,
@@ -59,32 +66,34 @@ class Stopwatch:
             loop="own step" if self.own_step and step_of(self.model) else "transformers",
             prompt_tokens=self.prompt_tokens,
             threads=torch.get_num_threads(),
+            batch=self.batch,
+            dtype=str(weight.dtype).removeprefix("torch."),
+            processor=processor(weight.device.type),
+            prefill_ratio=paired_ratio(than.prefill, self.prefill) if than else None,
+            decode_ratio=paired_ratio(than.rounds, self.rounds) if than else None,
         )
 
 
-def time_in_turns(watches: Sequence[Stopwatch], *, rounds: int = 5, decode_steps: int = 8) -> Iterator[int]:
-    """Fill the stopwatches round by round, in alternating order; yields the rounds done so that a caller can stop."""
+def time_in_turns(
+    watches: Sequence[Stopwatch],
+    *,
+    rounds: int = 5,
+    decode_steps: int = 8,
+    prompt_tokens: int = PROMPT_TOKENS,
+    batch: int = 1,
+) -> Iterator[int]:
+    """Fill the stopwatches round by round, in alternating order; yields the rounds done so that a caller can stop.
+
+    A prompt longer than the model's context is cut; what was timed stands in the Speed.
+    """
     config: Any = watches[0].model.config
     device = next(watches[0].model.parameters()).device
     noise = torch.Generator().manual_seed(0)
-    tokens = max(1, min(PROMPT_TOKENS, context_length(watches[0].model) - max(decode_steps, 2)))
-    prompt = torch.randint(0, config.vocab_size, (1, tokens), generator=noise).to(device)
-    for watch in watches:
-        watch.lap(prompt[:, :1], 1, keep=False)
+    tokens = max(1, min(prompt_tokens, context_length(watches[0].model) - max(decode_steps, 2)))
+    prompt = torch.randint(0, config.vocab_size, (batch, tokens), generator=noise).to(device)
+    for watch in watches:  # two rounds are for who waits: there a prompt of one token must do
+        watch.lap(prompt if rounds > 2 else prompt[:, :1], 1, keep=False)
     for done in range(rounds):
         for watch in watches if done % 2 == 0 else reversed(watches):
             watch.lap(prompt, decode_steps)
         yield done + 1
-
-
-def _timed(work: Callable[[], object]) -> float:
-    _synchronize()
-    started = time.perf_counter()
-    work()
-    _synchronize()
-    return (time.perf_counter() - started) * 1e3
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

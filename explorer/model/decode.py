@@ -6,7 +6,7 @@ same kernel on the same weights. The step is taken only where it was compared wi
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -28,18 +28,21 @@ _steps: "WeakKeyDictionary[nn.Module, Step | None]" = WeakKeyDictionary()
 
 
 class Continuation:
-    """The tokens so far of one text; `feed` adds some and gives the logits of the last one, (vocabulary,) float32."""
+    """The tokens so far of one text, or of several that are equally long; `feed` adds some and gives the logits of the
+    (first) text's last one, (vocabulary,) float32."""
 
-    def __init__(self, model: nn.Module, own_step: bool = True) -> None:
-        self.model, self.own_step = model, own_step
+    def __init__(self, model: nn.Module, own_step: bool = True, step: "Step | None" = None) -> None:
+        """`step` is taken instead of the model's own."""
+        self.model, self.own_step, self.step = model, own_step, step
         self.cache = DynamicCache(config=model.config)
         self.length = 0
-        self._kept: list[Tensor] = []  # keys and values of each block, (1, groups, room, head)
+        self._kept: list[Tensor] = []  # keys and values of each block, (texts, groups, room, head)
 
     @torch.inference_mode()
     def feed(self, ids: Tensor) -> Tensor:
-        """ids (1, tokens); one token after the first ones runs in the own step where the model has one."""
-        step = step_of(self.model) if self.own_step and self.length and ids.shape[1] == 1 else None
+        """ids (texts, tokens); one token after the first ones runs in the own step where the model has one."""
+        further = self.own_step and self.length and ids.shape[1] == 1
+        step = (self.step or step_of(self.model)) if further else None
         logits = reference(self.model, ids, self.cache) if step is None else self._own(step, ids)
         self.length += ids.shape[1]
         return logits
@@ -52,6 +55,20 @@ class Continuation:
         return step(ids, self.length, self._kept)
 
 
+class Block(NamedTuple):
+    """What one block calls, in turn; q_norm and k_norm are there in Qwen3 only."""
+
+    before: Product
+    qkv: Product
+    q_norm: Product | None
+    k_norm: Product | None
+    out: Product
+    after: Product
+    gate_up: Product
+    act: Product
+    down: Product
+
+
 class Step:
     """The decode step of one Llama-shaped model: residual in float32, products in the model's dtype."""
 
@@ -60,12 +77,14 @@ class Step:
         body: Any = model.model
         first = body.layers[0].self_attn
         self.model, self.body, self.config = model, body, config
+        self.embed: Product = body.embed_tokens
+        self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self.size, self.scaling = first.head_dim, first.scaling
         self.dtype = next(model.parameters()).dtype
         self.cos = self.sin = torch.empty(0)
         self.blocks = [
-            (
+            Block(
                 _norm(block.input_layernorm),
                 _together([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]),
                 _norm(block.self_attn.q_norm) if hasattr(block.self_attn, "q_norm") else None,
@@ -83,28 +102,27 @@ class Step:
         self.head = _single(lm_head)
 
     def __call__(self, ids: Tensor, place: int, kept: list[Tensor]) -> Tensor:
-        """ids (1, 1) at position `place`; writes its keys and values into `kept`; logits (vocabulary,) float32."""
+        """ids (texts, 1) at position `place`; writes their keys and values into `kept`; logits of the first text,
+        (vocabulary,) float32."""
         if place >= len(self.cos):
             self._turn_to(2 * place + 64, ids.device)
-        heads, groups, size, dtype = self.heads, self.groups, self.size, self.dtype
+        heads, groups, size, dtype, texts = self.heads, self.groups, self.size, self.dtype, ids.shape[0]
         cos, sin = self.cos[place], self.sin[place]  # (heads + 2 groups, head)
         end, half = place + 1, size // 2
-        x = self.body.embed_tokens(ids)[0].float()
+        x = self.embed(ids)[:, 0].float()
         for i, (before, qkv, q_norm, k_norm, out, after, gate_up, act, down) in enumerate(self.blocks):
-            mixed = qkv(before(x).to(dtype)).view(-1, size)
+            mixed = qkv(before(x).to(dtype)).view(texts, -1, size)
             if q_norm and k_norm:
-                q, k, v = torch.split(mixed.float(), [heads, groups, groups])
-                mixed = torch.cat([q_norm(q), k_norm(k), v]).to(dtype)
-            turned = torch.addcmul(mixed * cos, mixed.roll(half, 1), sin)
+                q, k, v = torch.split(mixed.float(), [heads, groups, groups], dim=1)
+                mixed = torch.cat([q_norm(q), k_norm(k), v], dim=1).to(dtype)
+            turned = torch.addcmul(mixed * cos, mixed.roll(half, 2), sin)
             keys, values = kept[2 * i], kept[2 * i + 1]
-            _, k, v = torch.split(turned, [heads, groups, groups])
+            q, k, v = torch.split(turned, [heads, groups, groups], dim=1)
             keys.select(2, place).copy_(k)
             values.select(2, place).copy_(v)
-            query = turned[:heads].view(1, groups, -1, size)  # a group's heads stand as its positions
-            seen = F.scaled_dot_product_attention(
-                query, keys.narrow(2, 0, end), values.narrow(2, 0, end), scale=self.scaling
-            )
-            x = x.add_(out(seen.view(1, -1)))
+            query = q.view(texts, groups, -1, size)  # a group's heads stand as its positions
+            seen = self.attend(query, keys.narrow(2, 0, end), values.narrow(2, 0, end), scale=self.scaling)
+            x = x.add_(out(seen.reshape(texts, -1)))
             gate, up = gate_up(after(x).to(dtype)).chunk(2, dim=1)
             x = x.add_(down(act(gate).mul_(up)))
         logits: Tensor = self.head(self.norm(x).to(dtype))
@@ -123,7 +141,8 @@ class Step:
 
 
 def reference(model: nn.Module, ids: Tensor, cache: DynamicCache) -> Tensor:
-    """transformers' forward over ids (1, tokens), extending the cache; logits of the last, (vocabulary,) float32."""
+    """transformers' forward over ids (texts, tokens), extending the cache; logits of the first text's last token,
+    (vocabulary,) float32."""
     logits: Tensor = model(input_ids=ids, **{_cache_word(model): cache}, use_cache=True, logits_to_keep=1).logits
     return logits[0, -1].float()
 
@@ -187,7 +206,7 @@ def _norm(module: Any) -> Product:
     width = weight.shape[0]
 
     def norm(x: Tensor) -> Tensor:
-        if x.shape[0] > 1 or x.is_cuda:
+        if x.numel() > width or x.is_cuda:
             return F.rms_norm(x, (width,), weight, eps)  # type: ignore[no-any-return]
         row = x.view(-1)
         scale: float = (row.dot(row).item() / width + eps) ** -0.5

@@ -6,11 +6,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import DynamicCache
 
 from explorer.layers.targets import Target, targets
-from explorer.measure.cost import flops_per_token
+from explorer.measure.cost import flops_per_token, roofline
 from explorer.model.compress import compress
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.recipe import Recipe
+from explorer.records import Reading
 
 BEHIND = 9  # tokens before the one that is counted
 
@@ -65,3 +66,12 @@ def test_an_embedding_is_a_lookup_and_a_tied_head_a_product() -> None:
     embedding = Target(name="e", kind="embedding", shape=(100, 8))
     head = Target(name="h", kind="head", shape=(100, 8), tied_to="e")
     assert flops_per_token([embedding, head], Recipe()).flops_per_token.value == 2 * 100 * 8
+
+
+def test_the_roofline_is_bytes_over_bandwidth() -> None:
+    def of(value: float, unit: str) -> Reading:
+        return Reading(value=value, unit=unit, how="measured")
+
+    found = roofline(6e9, 2e9, of(4e9, "bytes/s"), of(8e3, "ms"))
+    assert (found.bytes_per_token.value, found.floor_ms.value, found.share.value) == (8e9, 2e3, 0.25)
+    assert (found.floor_ms.unit, found.share.unit, found.share.how) == ("ms", "share", "calculated")

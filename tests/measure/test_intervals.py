@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from explorer.measure.intervals import Blocks, t_quantile, wilson
+from explorer.measure.intervals import Blocks, paired_ratio, t_quantile, wilson
 
 LENGTHS = {
     "four of 256": [256] * 4,
@@ -130,3 +130,20 @@ def test_wilson_and_t_against_the_tables() -> None:
     assert wilson(0.0, 20)[0] == 0 and wilson(1.0, 20)[1] == 1
     assert t_quantile(9) == pytest.approx(2.262, abs=2e-3) and t_quantile(1e12) == pytest.approx(1.96)
     assert t_quantile(0.2) == t_quantile(1) == pytest.approx(12.706)
+
+
+def test_a_ratio_in_pairs_is_the_geometric_mean_and_takes_out_what_they_share() -> None:
+    loads = [1.0, 3.0, 2.0, 9.0]  # how busy the machine was in each round
+    found = paired_ratio([2 * load for load in loads], loads)
+    assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2)) and found.n == 4
+    loose = paired_ratio([1.0, 4.0], [1.0, 1.0])
+    assert loose.value == pytest.approx(2) and loose.unit == "×"
+    reach = 12.706 * math.log(4) / 2  # t(1) × s.d. / √2
+    assert (loose.low, loose.high) == pytest.approx((2 / math.exp(reach), 2 * math.exp(reach)))
+    assert paired_ratio([3.0], [1.5]).low is None
+
+
+def test_95_in_100_ratios_hold_1_where_nothing_differs() -> None:
+    draws = np.random.default_rng(0)
+    found = [paired_ratio(*np.exp(draws.normal(size=(2, 5)))) for _ in range(1000)]
+    assert 0.93 < sum(each.low <= 1 <= each.high for each in found) / 1000 < 0.97  # type: ignore[operator]

@@ -248,3 +248,19 @@ def test_a_sliding_window_bounds_the_cache_and_activations_grow_with_the_context
     assert size.kv_cache_bytes(config, 400).value == 2 * (100 + 400) * 2 * 16 * 2
     few, many = (size.activation_bytes(config, context) for context in (10, 1000))
     assert few.how == "estimated" and many.value - few.value == 990 * (2 * 64 + 3 * 128) * 2
+
+
+def test_a_token_reads_every_product_once_and_of_the_embedding_a_row(any_model: Loaded) -> None:
+    model = any_model.model
+    (table,) = (model.get_submodule(t.name).weight for t in targets(model) if t.kind == "embedding")  # type: ignore[union-attr]
+    tied = any(t.tied_to for t in targets(model))
+    positions = sum(m.weight.nbytes for n, m in model.named_modules() if n.endswith("wpe"))  # type: ignore[union-attr, operator, misc]
+    unread = positions + (0 if tied else table.nbytes)  # type: ignore[operator]
+    assert size.read_bytes(model) == size.resident_bytes(model) - unread
+
+
+def test_a_token_reads_less_where_the_kernels_are_packed(llama: Loaded) -> None:
+    recipe = Recipe(bits=4, head_bits=4)
+    packed = settle(compress(llama.model, recipe, Facts()), [])
+    kernels = {id(b): b.nbytes for m in packed.modules() if hasattr(m, "multiply") for b in m.buffers()}
+    assert sum(kernels.values()) < size.read_bytes(packed) < size.read_bytes(llama.model) / 2

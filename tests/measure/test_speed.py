@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from explorer.measure import speed
+from explorer.measure import machine, speed
 from explorer.measure.speed import Stopwatch, time_in_turns
 from explorer.model.hub import Loaded
 
@@ -61,5 +61,27 @@ def test_tokens_a_second_are_the_inverse_of_ms_a_token(watches: tuple[Stopwatch,
     assert found.ms_per_token.how == "measured"
 
 
+def test_two_texts_in_twice_the_time_are_as_many_tokens_a_second(watches: tuple[Stopwatch, Stopwatch]) -> None:
+    list(time_in_turns(watches, rounds=1, decode_steps=2, prompt_tokens=8, batch=3))
+    watches[0].decode = [20.0]
+    found = watches[0].speed()
+    assert (found.batch, found.prompt_tokens) == (3, 8) and found.tokens_per_second.value == 150
+
+
+def test_the_ratio_is_the_other_s_time_over_this_one_s_round_by_round(watches: tuple[Stopwatch, Stopwatch]) -> None:
+    base, other = watches
+    base.prefill, base.decode, base.rounds = [40.0, 80.0], [9.0] * 4, [10.0, 30.0]
+    other.prefill, other.decode, other.rounds = [20.0, 40.0], [9.0] * 4, [20.0, 60.0]
+    found = other.speed(base)
+    assert found.prefill_ratio and found.prefill_ratio.value == pytest.approx(2)
+    assert found.decode_ratio and found.decode_ratio.value == pytest.approx(0.5) and found.decode_ratio.n == 2
+    assert base.speed().decode_ratio is None
+
+
+def test_a_prompt_beyond_the_context_is_cut(watches: tuple[Stopwatch, Stopwatch]) -> None:
+    list(time_in_turns(watches, rounds=1, decode_steps=4, prompt_tokens=10**4))
+    assert watches[0].prompt_tokens == 512 - 4
+
+
 def test_a_longer_wait_is_a_longer_time() -> None:
-    assert speed._timed(lambda: time.sleep(0.02)) >= 20
+    assert machine.timed(lambda: time.sleep(0.02)) >= 20

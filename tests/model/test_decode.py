@@ -74,6 +74,16 @@ def test_the_own_step_equals_transformers(family: str) -> None:
     torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["llama", "attention bias", "qwen3"])
+def test_each_of_several_texts_goes_on_as_if_alone(family: str) -> None:
+    model = model_of(FAMILY[family])
+    ids = torch.randint(0, 300, (3, 80), generator=torch.Generator().manual_seed(2))
+    assert step_of(model) is not None
+    for first in range(3):  # the logits are those of the first text
+        together = logits_along(model, ids.roll(first, 0), True)
+        torch.testing.assert_close(together, logits_along(model, ids.roll(first, 0)[:1], False), rtol=1e-4, atol=1e-4)
+
+
 def test_one_pass_over_all_tokens_gives_the_same(llama32: Loaded, ids: torch.Tensor) -> None:
     along = logits_along(llama32.model, ids, True, first=1)
     with torch.inference_mode():
