@@ -1,8 +1,11 @@
-"""How far the figures of quality can be trusted: coverage of their intervals, and perplexity against a plain loop.
+"""How far the figures can be trusted: coverage of the intervals of quality, perplexity against a plain loop, and how
+often the interval of a speed ratio holds 1 where nothing differs.
 
-`python -m explorer.bench_numbers TEXT` prints both as JSON for the default model; about three minutes on two cores.
+`python -m explorer.bench_numbers TEXT` prints all as JSON for the default model, about four minutes on two cores;
+without a text only the last, in one minute.
 """
 
+import copy
 import json
 import math
 import sys
@@ -13,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from explorer.measure import quality
+from explorer.measure import quality, speed
 from explorer.measure.intervals import Blocks
+from explorer.performance import verdict
 from explorer.recipe import Recipe
-from explorer.records import Quality, Reading
+from explorer.records import Quality, Reading, Speed
 from explorer.workbench import Workbench
 
 FIGURES: dict[str, Callable[[Quality], Reading]] = {
@@ -79,6 +83,27 @@ def plain_loop(workbench: Workbench, tokens: int = 4096) -> dict[str, float]:
     return {"tokens": count, "plain_loop": plain, "ours": own, "relative_difference": abs(own / plain - 1)}
 
 
+def same_against_same(workbench: Workbench, runs: int = 10, rounds: int = 5, decode_steps: int = 8) -> dict[str, Any]:
+    """A/A: the original timed in turns with a copy of itself that has memory of its own."""
+    base = workbench.loaded.model
+    twin = workbench.step(lambda: copy.deepcopy(base))
+    found: list[Speed] = []
+    for _ in range(runs):
+        watches = speed.Stopwatch(base, "dense"), speed.Stopwatch(twin, "dense")
+        turns = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
+        while workbench.step(lambda turns=turns: next(turns, None)) is not None:  # type: ignore[misc]
+            pass
+        found.append(watches[1].speed(watches[0]))
+    ratios = {"prefill": [each.prefill_ratio for each in found], "decode": [each.decode_ratio for each in found]}
+    return {
+        "runs": runs,
+        "rounds": rounds,
+        "contains_1": {name: sum(verdict(each) == "no clear difference" for each in of) for name, of in ratios.items()},
+        "ratios": {name: [[r.value, r.low, r.high] for r in of if r] for name, of in ratios.items()},
+        "busy": sum(each.busy for each in found),
+    }
+
+
 def _score(workbench: Workbench, model: Any, passage: quality.Passage) -> quality.Score:
     return quality.score(passage, quality.logits_of(workbench.loaded.model, passage), quality.logits_of(model, passage))
 
@@ -90,17 +115,19 @@ def _losses(model: Any, passage: quality.Passage) -> tuple[float, quality.Floats
 
 
 def run(text: Path) -> dict[str, Any]:
-    """Both, and the noise floor."""
+    """All, and the noise floor."""
     workbench = Workbench(texts={text.stem: [text.read_text(encoding="utf-8")]}).load()
     for _ in workbench.prepare():
         pass
     floors = list(workbench.noise_floor())
     return {
         "perplexity": plain_loop(workbench),
+        "same_against_same": same_against_same(workbench),
         "noise_floor": floors[-1].value,
         "coverage": [coverage(workbench, recipe) for recipe in (Recipe(bits=4), Recipe(bits=6))],
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(Path(sys.argv[1])), indent=2))
+    asked = sys.argv[1:]
+    print(json.dumps(run(Path(asked[0])) if asked else same_against_same(Workbench().load()), indent=2))

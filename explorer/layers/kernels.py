@@ -70,7 +70,7 @@ class Int4Pack(Kernel):
         self.register_buffer("scale_and_shift", both)
 
     def forward(self, x: Tensor) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
+        flat = x.reshape(-1, x.shape[-1]).contiguous()  # the last tokens of several texts lie apart
         if self.pad:
             flat = F.pad(flat, (0, self.pad))
         y = self.multiply(flat)

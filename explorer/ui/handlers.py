@@ -11,9 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from explorer.profiling import profile
 from explorer.recipe import PRESETS, Recipe
 from explorer.records import STOPPED, LayerReading, Measurement, Piece
-from explorer.ui import charts, views
+from explorer.ui import charts, timings, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
 from explorer.workbench import Workbench
@@ -192,6 +193,10 @@ class Desk:
         """(statistics, slices and parts of a setting, status line), passage by passage."""
         yield from self._in_full(values, session, self._numbers)
 
+    def speed(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
+        """(times, limits, parts, surface and kernels of a setting, status line), as they come."""
+        yield from self._in_full(values, session, self._speed)
+
     def _in_full(
         self, values: Controls, session: str, work: Callable[[Recipe], Iterator[tuple[str | None, str]]]
     ) -> Iterator[tuple[str | None, str]]:
@@ -234,6 +239,16 @@ class Desk:
             yield tables, views.status(say("judging", tokens=quality.tokens), "busy")
         tables += views.parts(self.bench.breakdown(recipe))
         yield tables, views.status(say("numbers", words=recipe.words()), "done")
+
+    def _speed(self, recipe: Recipe) -> Iterator[tuple[str | None, str]]:
+        for share in self.bench.apply(recipe):
+            yield None, views.status(say("working", share=f"{share * 100:.0f}", words=recipe.words()), "busy")
+        tables = ""
+        for found in profile(self.bench, recipe):
+            tables, rows = timings.tables(found), len(found.machine.products) if found.machine else 0
+            sentence = say("speed", words=recipe.words(), rows=rows, cells=len(found.surface))
+            yield tables, views.status(sentence, "busy")
+        yield tables, views.status(say("speed_done", words=recipe.words()), "done")
 
     def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
         known = self.bench.measured(recipe)

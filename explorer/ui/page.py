@@ -53,7 +53,10 @@ def build(bench: Workbench) -> gr.Blocks:
             whole = gr.Button(WORDS["numbers"]["button"], size="sm", scale=0, elem_id="measure-numbers")
             _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
             each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
+            _html(f'<p class="source">{WORDS["speed"]["hint"]}</p>')
+            timing = gr.Button(WORDS["speed"]["button"], size="sm", scale=0, elem_id="measure-speed")
             figures = _html("", elem_id="numbers-table")  # below all controls: a table that arrives moves none
+            times = _html("", elem_id="speed-table")
             table = _html("", elem_id="layer-table")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
         address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
@@ -96,6 +99,10 @@ def build(bench: Workbench) -> gr.Blocks:
             for parts in desk.numbers(Controls(*values), _session(request)):
                 yield [gr.skip() if part is None else part for part in parts]
 
+        def speed(request: gr.Request, *values: Any) -> Iterator[Any]:
+            for parts in desk.speed(Controls(*values), _session(request)):
+                yield [gr.skip() if part is None else part for part in parts]
+
         def calibration() -> Any:
             words, done = desk.calibration()
             return words, gr.Timer(active=not done)
@@ -114,6 +121,7 @@ def build(bench: Workbench) -> gr.Blocks:
         )
         each.click(layers, controls, [table, line], api_name="layers", **heavy)
         whole.click(numbers, controls, [figures, line], api_name="numbers", **heavy)
+        timing.click(speed, controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)
         clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)
         stop.click(halt, None, views, api_name="stop", **quick)

@@ -10,7 +10,18 @@ from typing import Any
 
 from explorer import assets
 from explorer.recipe import Recipe
-from explorer.records import Breakdown, Cost, Footprint, LayerReading, Measurement, Quality, Reading, Slice, Speed
+from explorer.records import (
+    BUSY,
+    Breakdown,
+    Cost,
+    Footprint,
+    LayerReading,
+    Measurement,
+    Quality,
+    Reading,
+    Slice,
+    Speed,
+)
 
 WORDS: dict[str, Any] = tomllib.loads(assets.read("words.toml"))
 
@@ -25,6 +36,8 @@ def number(reading: Reading | None, suffix: str = "") -> str:
         title += f"; {plain(reading, reading.low)} to {plain(reading, reading.high)}"
     if reading.n:
         title += f"; n = {reading.n:,}"
+    if reading.unit in ("ms", "µs") and reading.spread > BUSY:
+        title += f"; {WORDS['notes']['busy']}"
     return (
         f'<span class="number">{escape(plain(reading, reading.value))}{escape(suffix)}</span>'
         f'<span class="badge {reading.how}" title="{escape(title)}">{reading.how}</span>'
@@ -47,7 +60,13 @@ def plain(reading: Reading, value: float) -> str:
         case "×":
             return f"{value:.2f}×"
         case "ms":
-            return f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
+            return f"{value:,.2f} ms" if value < 1 else f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
+        case "µs":
+            return f"{value:,.0f} µs"
+        case "J" | "kWh":
+            return f"{value:.3g} {reading.unit}"
+        case "g":
+            return f"{value:,.0f} g"
         case "nats":
             return f"{value:.4f}" if value < 0.1 else f"{value:,.2f}"
         case "tokens/s":
@@ -109,6 +128,8 @@ def _time_card(title: str, speed: Speed | None, original: Speed | None, why_not:
     note = WORDS["notes"]["waiting"]
     if speed:
         note = why_not or f"kernel: {speed.kernel}, {speed.threads} threads"
+        if speed.busy:
+            note = f"{WORDS['notes']['busy']}; {note}"
     return _card("time", title, speed.ms_per_token if speed else None, rows, note)
 
 
@@ -182,7 +203,7 @@ def layer_table(rows: list[LayerReading], whole: Reading | None) -> str:
         for row in ordered
     ]
     note = words["note"].format(total=f"{total:.4f}", whole=f"{whole.value:.4f}" if whole else "…")
-    return _table("each", words["title"], note, words["columns"], [row.name for row in ordered], cells)
+    return table("each", words["title"], note, words["columns"], [row.name for row in ordered], cells)
 
 
 def _share(part: Reading, total: float) -> Reading:
@@ -199,7 +220,7 @@ def statistics(quality: Quality) -> str:
         rows.append([number(reading), *(number(_end(reading, end)) for end in ends)])
     tokens = quality.tokens + quality.broken_positions
     verdict = words["verdict"][quality.verdict].format(tokens=f"{tokens:,}", broken=f"{quality.broken_positions:,}")
-    return _table("statistics", words["title"], verdict, words["columns"], words["rows"].values(), rows)
+    return table("statistics", words["title"], verdict, words["columns"], words["rows"].values(), rows)
 
 
 def slices(by_kind: Iterable[Slice]) -> str:
@@ -207,7 +228,7 @@ def slices(by_kind: Iterable[Slice]) -> str:
     words, some = WORDS["slices"], list(by_kind)
     names = [words["kinds"].get(part.kind, part.kind) for part in some]
     rows = [[number(part.kl), number(part.top1_agreement), number(part.lost), number(part.gained)] for part in some]
-    return _table("slices", words["title"], words["note"], words["columns"], names, rows)
+    return table("slices", words["title"], words["note"], words["columns"], names, rows)
 
 
 def parts(breakdown: Breakdown) -> str:
@@ -219,10 +240,10 @@ def parts(breakdown: Breakdown) -> str:
         known[words["zip"]] = breakdown.zip_bytes
     rows = [[number(reading), number(_share(reading, whole.value))] for reading in known.values()]
     note = "; ".join(breakdown.notes) or words["note"]
-    return _table("parts", words["title"], note, words["columns"], known, rows)
+    return table("parts", words["title"], note, words["columns"], known, rows)
 
 
-def _table(
+def table(
     kind: str, title: str, note: str, columns: Iterable[str], names: Iterable[str], rows: Iterable[Iterable[str]]
 ) -> str:
     """A table that is titled and explained; cells are HTML already."""

@@ -91,6 +91,12 @@ def test_float32_models_never_meet_the_bfloat16_kernels(spec: Spec) -> None:
     assert kernels.choose(stored_of((16, 64), spec, torch.float32)) is kernels.Decoded
 
 
+@pytest.mark.parametrize("spec", [Spec(), Spec(bits=4), Spec(bits=8, group=0), *BNB], ids=str)
+def test_inputs_may_lie_apart_in_memory(spec: Spec) -> None:
+    kernel, x = kernels.build(stored_of((32, 64), spec)), inputs(64)
+    assert torch.equal(kernel(x[:, -1:]), kernel(x[:, -1:].contiguous()))
+
+
 @pytest.mark.parametrize("bits, group", [*INT4, (8, 0)])
 def test_a_weight_of_zeros_gives_zero(bits: int, group: int) -> None:
     stored = encode(torch.zeros(16, 64, dtype=torch.bfloat16), Spec(bits=bits, group=group))

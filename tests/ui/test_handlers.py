@@ -1,11 +1,15 @@
 import re
 import threading
+from collections.abc import Iterator
 
 import pytest
 
+from explorer.performance import Performance, Side
 from explorer.recipe import PRESETS, Recipe
+from explorer.ui import handlers
 from explorer.ui.asks import Controls, ask_from, controls_from
 from explorer.ui.handlers import Desk, View
+from explorer.ui.views import WORDS
 from explorer.workbench import Workbench
 
 
@@ -147,3 +151,22 @@ def test_two_visits_at_once_get_what_each_gets_alone(desk: Desk, values: Control
 def _text(desk: Desk, values: Controls) -> str:
     ask = ask_from(values)
     return [piece.text for piece in desk.bench.write(ask.recipe, ask.prompt)][-1]
+
+
+def test_speed_in_full_streams_and_ends_at_stop(desk: Desk, values: Controls, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = ask_from(values).recipe
+    side = Side(speed=list(desk.bench.time(recipe, 2, 1, 4))[-1][1])
+    told: list[int] = []
+
+    def study(_: Workbench, asked: Recipe) -> Iterator[Performance]:
+        for number in range(3):
+            told.append(number)
+            yield Performance(recipe=asked, model="m", original=side, compressed=side)
+
+    monkeypatch.setattr(handlers, "profile", study)
+    *_, (tables, status) = desk.speed(values, "a")
+    assert WORDS["limits"]["title"] in (tables or "") and 'data-state="done"' in status and told == [0, 1, 2]
+    told.clear()
+    for _ in desk.speed(values, "a"):
+        desk.stop("a")
+    assert told == [0, 1]  # the step after the one that was shown is the last

@@ -1,0 +1,113 @@
+"""How fast a model runs and why, as tables: where the time goes, what limits it, the surface, the kernels."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+from explorer.performance import Cell, Machine, Performance, Side, verdict
+from explorer.records import Reading
+from explorer.ui.views import WORDS, number, table
+
+SIGNS = {"slower": "▼", "faster": "▲", "no clear difference": "="}  # a shape beside the colour and the word
+
+
+def tables(found: Performance) -> str:
+    """All that is known so far; what is not, is not there yet."""
+    html = _limits(found)
+    if found.original.parts:
+        html += _parts(found)
+    if found.surface:
+        html += _surface(found.surface)
+    return html + (_kernels(found.machine) if found.machine and found.machine.products else "")
+
+
+def _limits(found: Performance) -> str:
+    """Times, their ratio, the roofline and the energy of both models."""
+    words, sides = WORDS["limits"], (found.original, found.compressed)
+    rows = {name: [number(of(side)) for side in sides] for name, of in _figures(words["rows"])}
+    speed, on = found.compressed.speed, found.machine
+    for name, ratio in (("decode_ratio", speed.decode_ratio), ("prefill_ratio", speed.prefill_ratio)):
+        ends = words["ends"].format(low=f"{ratio.low:.2f}", high=f"{ratio.high:.2f}") if ratio and ratio.low else ""
+        rows[words["rows"][name]] = ["", number(ratio) + escape(ends)]
+    note = words["note"].format(
+        processor=speed.processor,
+        threads=speed.threads,
+        dtype=speed.dtype,
+        kernel=speed.kernel,
+        bandwidth=f"{on.bandwidth.value / 1e9:.1f}" if on else "…",
+        prompt=speed.prompt_tokens,
+        batch=speed.batch,
+        busy=WORDS["notes"]["busy"] + ". " if found.original.speed.busy or speed.busy else "",
+        energy=found.compressed.energy.source if found.compressed.energy else "…",
+    )
+    return table("limits", words["title"], note, words["columns"], rows, rows.values())
+
+
+def _figures(names: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    for name in ("ms_per_token", "prefill_ms", "tokens_per_second"):
+        yield names[name], lambda side, name=name: getattr(side.speed, name)
+    for part, figures in (
+        ("roofline", ("bytes_per_token", "floor_ms", "share")),
+        ("energy", ("joules_per_token", "kwh_per_million", "co2_g_per_million")),
+    ):
+        for name in figures:
+            yield names[name], lambda side, part=part, name=name: getattr(getattr(side, part), name, None)
+
+
+def _parts(found: Performance) -> str:
+    words = WORDS["time_parts"]
+    rows = {}
+    for part in (*words["names"], "total"):
+        cells = [cell for side in (found.original, found.compressed) for cell in _part(side, part)]
+        rows[words["names"].get(part, words["total"])] = cells
+    return table("time-parts", words["title"], words["note"], words["columns"], rows, rows.values())
+
+
+def _part(side: Side, part: str) -> list[str]:
+    """ms and share of the whole token."""
+    if not side.parts:
+        return [number(None), number(None)]
+    ms = side.parts.total if part == "total" else side.parts.parts[part]
+    share = replace(ms, value=ms.value / side.parts.total.value, unit="share", how="calculated", low=None, high=None)
+    return [number(ms), number(share)]
+
+
+def _surface(cells: tuple[Cell, ...]) -> str:
+    """One row for each prompt length; a column for each batch, prefill first."""
+    words = WORDS["surface"]
+    batches, prompts = (sorted({getattr(cell, name) for cell in cells}) for name in ("batch", "prompt_tokens"))
+    known = {(cell.batch, cell.prompt_tokens): cell.compressed for cell in cells}
+    columns, rows = [words["corner"]], [list[str]() for _ in prompts]
+    for kind in ("prefill", "decode"):
+        for batch in batches:
+            columns.append(words["column"].format(kind=words[kind], batch=batch))
+            for row, prompt in zip(rows, prompts, strict=True):
+                speed = known.get((batch, prompt))
+                row.append(_ratio(getattr(speed, f"{kind}_ratio")) if speed else number(None))
+    names = [words["row"].format(tokens=prompt) for prompt in prompts]
+    return table("surface", words["title"], words["note"], columns, names, rows)
+
+
+def _ratio(ratio: Reading | None) -> str:
+    word = verdict(ratio)
+    name = word.split(maxsplit=1)[0]
+    sign = f'<i aria-hidden="true">{SIGNS[word]}</i>'
+    return f'<span class="cell {name}">{sign} {number(ratio)} {escape(WORDS["surface"]["verdict"][word])}</span>'
+
+
+def _kernels(machine: Machine) -> str:
+    words = WORDS["kernels"]
+    kernels = list(dict.fromkeys(product.kernel for product in machine.products))
+    rows: dict[str, dict[str, Reading]] = {}
+    for each in machine.products:
+        name = words["row"].format(rows=each.shape[0], columns=each.shape[1], tokens=each.tokens)
+        rows.setdefault(name, {})[each.kernel] = _micro(each.ms)
+    cells = [[number(times.get(kernel)) for kernel in kernels] for times in rows.values()]
+    return table("kernels", words["title"], words["note"], [words["corner"], *kernels], rows, cells)
+
+
+def _micro(ms: Reading) -> Reading:
+    low, high = ms.low, ms.high
+    assert low is not None and high is not None
+    return replace(ms, value=ms.value * 1e3, low=low * 1e3, high=high * 1e3, unit="µs")
