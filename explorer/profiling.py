@@ -58,8 +58,10 @@ def profile(
     yield found
     found = replace(found, compressed=side(found.compressed, model, named))
     yield found
+    places: dict[tuple[int, int], Cell] = {}
     for cell in surface(bench, recipe):
-        found = replace(found, surface=(*found.surface, cell))
+        places[cell.batch, cell.prompt_tokens] = cell
+        found = replace(found, surface=tuple(places.values()))
         yield found
 
 
@@ -73,13 +75,13 @@ def machine_of(bench: Workbench) -> Iterator[Machine]:
 
 
 def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:
-    """Original and compressed in turns in every cell of batch × prompt length that the context has room for."""
+    """Original and compressed in turns in every cell of batch × prompt length that the context has room for; a cell
+    comes anew with every round."""
     longest = context_length(bench.loaded.model) - SURFACE_STEPS
     for prompt_tokens in (tokens for tokens in PROMPTS if tokens <= longest):
         for batch in BATCHES:
-            timed = list(bench.time(recipe, SURFACE_ROUNDS, SURFACE_STEPS, prompt_tokens, batch))
-            original, compressed = timed[-1]
-            yield Cell(batch=batch, prompt_tokens=prompt_tokens, original=original, compressed=compressed)
+            for pair in bench.time(recipe, SURFACE_ROUNDS, SURFACE_STEPS, prompt_tokens, batch):
+                yield Cell(batch=batch, prompt_tokens=prompt_tokens, original=pair[0], compressed=pair[1])
 
 
 def _roofline(model: nn.Module, side: Side, on: Machine, batch: int) -> Roofline:

@@ -25,6 +25,7 @@ def speed_of(ratio: float) -> Speed:
         loop="own step",
         prompt_tokens=128,
         threads=2,
+        processor="<i>chip",
         decode_ratio=of(ratio, "×"),
         prefill_ratio=of(1.01, "×"),
     )
@@ -41,7 +42,7 @@ def found() -> Performance:
         ),
     )
     machine = Machine(
-        processor="<i>chip",
+        processor="a chip",
         threads=2,
         dtype="bfloat16",
         bandwidth=of(12e9, "bytes/s"),
