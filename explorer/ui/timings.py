@@ -7,7 +7,7 @@ from typing import Any
 
 from explorer.performance import Cell, Machine, Performance, Side, verdict
 from explorer.records import Reading
-from explorer.ui.views import WORDS, number, table
+from explorer.ui.views import WORDS, end, number, table
 
 SIGNS = {"slower": "▼", "faster": "▲", "no clear difference": "="}  # a shape beside the colour and the word
 
@@ -28,14 +28,14 @@ def _limits(found: Performance) -> str:
     rows = {name: [number(of(side)) for side in sides] for name, of in _figures(words["rows"])}
     speed, on = found.compressed.speed, found.machine
     for name, ratio in (("decode_ratio", speed.decode_ratio), ("prefill_ratio", speed.prefill_ratio)):
-        ends = words["ends"].format(low=f"{ratio.low:.2f}", high=f"{ratio.high:.2f}") if ratio and ratio.low else ""
-        rows[words["rows"][name]] = ["", number(ratio) + escape(ends)]
+        low, high = (number(end(ratio, at)) for at in ((ratio.low, ratio.high) if ratio else (None, None)))
+        rows[words["rows"][name]] = ["", f"{number(ratio)} ({words['ends'].format(low=low, high=high)})"]
+    rows[words["rows"]["bandwidth"]] = ["", number(on.bandwidth if on else None)]
     note = words["note"].format(
         processor=speed.processor,
         threads=speed.threads,
         dtype=speed.dtype,
         kernel=speed.kernel,
-        bandwidth=f"{on.bandwidth.value / 1e9:.1f}" if on else "…",
         prompt=speed.prompt_tokens,
         batch=speed.batch,
         busy=WORDS["notes"]["busy"] + ". " if found.original.speed.busy or speed.busy else "",

@@ -63,6 +63,8 @@ def plain(reading: Reading, value: float) -> str:
             return f"{value:,.2f} ms" if value < 1 else f"{value:,.1f} ms" if value < 100 else f"{value:,.0f} ms"
         case "µs":
             return f"{value:,.0f} µs"
+        case "bytes/s":
+            return f"{value / 1e9:,.1f} GB/s"
         case "J" | "kWh":
             return f"{value:.3g} {reading.unit}"
         case "g":
@@ -217,7 +219,7 @@ def statistics(quality: Quality) -> str:
     for name in words["rows"]:
         reading: Reading | None = getattr(quality, name)
         ends = (reading.low, reading.high) if reading else (None, None)
-        rows.append([number(reading), *(number(_end(reading, end)) for end in ends)])
+        rows.append([number(reading), *(number(end(reading, each)) for each in ends)])
     tokens = quality.tokens + quality.broken_positions
     verdict = words["verdict"][quality.verdict].format(tokens=f"{tokens:,}", broken=f"{quality.broken_positions:,}")
     return table("statistics", words["title"], verdict, words["columns"], words["rows"].values(), rows)
@@ -259,8 +261,9 @@ def table(
     )
 
 
-def _end(reading: Reading | None, end: float | None) -> Reading | None:
-    return replace(reading, value=end, low=None, high=None) if reading and end is not None else None
+def end(reading: Reading | None, at: float | None) -> Reading | None:
+    """One end of a Reading's spread or interval, as a Reading."""
+    return replace(reading, value=at, low=None, high=None) if reading and at is not None else None
 
 
 def status(sentence: str, state: str) -> str:

@@ -187,7 +187,7 @@ def test_the_numbers_in_full_name_statistics_slices_and_parts(page: Page, addres
 def test_speed_in_full_fills_its_tables_and_stop_ends_it(page: Page, address: str) -> None:
     opened(page, address, "?bits=4")
     page.locator("#detail button").first.click()
-    page.get_by_role("button", name="Time it in full").click()
+    page.get_by_role("button", name="Measure speed").click()
     expect(page.locator("#speed-table .limits tbody")).to_contain_text("roofline", timeout=60_000)
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".status[data-state=stopped]")).to_be_visible()
