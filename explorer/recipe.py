@@ -116,7 +116,7 @@ class Recipe:
             object.__setattr__(self, name, _names(name, getattr(self, name)))
         if not isinstance(self.double, bool):
             raise ValueError(f"double must be true or false, not {self.double!r}.")
-        exceptions = [_exception(entry) for entry in self.layers]  # (name, settings): checked here
+        exceptions = [exception_of(entry) for entry in self.layers]  # (name, settings): checked here
         self._settle(exceptions)
 
     def _settle(self, exceptions: list[tuple[str, dict[str, float]]]) -> None:
@@ -167,7 +167,7 @@ class Recipe:
         values: dict[str, float] = {"bits": self.head_bits} if outside else {}
         if not outside:
             values = {"sparsity": self.sparsity, "bits": self.bits, "keep": self.keep}
-        for pattern, settings in map(_exception, self.layers):
+        for pattern, settings in map(exception_of, self.layers):
             if meant(pattern):
                 values |= {k: v for k, v in settings.items() if not outside or k in ("bits", "group")}
         bits = int(values["bits"])
@@ -288,7 +288,7 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
     return tuple(sorted({entry.strip() for entry in entries} - {""}))
 
 
-def _exception(entry: str) -> tuple[str, dict[str, float]]:
+def exception_of(entry: str) -> tuple[str, dict[str, float]]:
     """`mlp=bits:4,keep:0.5` → ("mlp", {"bits": 4, "keep": 0.5})."""
     name, found, text = entry.partition("=")
     settings: dict[str, float] = {}

@@ -201,6 +201,16 @@ class Breakdown:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Contributions:
+    """What each technique of a combined setting does by itself, KL in nats on the same tokens, and what is left of the
+    whole when those are taken away: above 0 the techniques hurt each other, below 0 they overlap."""
+
+    alone: dict[str, Reading]
+    together: Reading
+    interaction: Reading
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """Floating-point operations for one further token (2 × multiply-accumulate); useful leaves out zeros."""
 

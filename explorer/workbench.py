@@ -29,6 +29,7 @@ from explorer.recipe import Recipe
 from explorer.records import (
     STOPPED,
     Breakdown,
+    Contributions,
     Cost,
     Footprint,
     LayerReading,
@@ -38,6 +39,7 @@ from explorer.records import (
     Reading,
     Speed,
 )
+from explorer.techniques import apart
 from explorer.variants import Variant, Variants
 
 R = TypeVar("R")
@@ -203,6 +205,20 @@ class Workbench:
             yield found
             if enough:
                 return
+
+    def contributions(self, recipe: Recipe, tokens: int) -> Iterator[float | Contributions]:
+        """What each technique of a combined setting does by itself; yields shares done, and what was found at the end.
+        ValueError where there are fewer than two techniques."""
+        alone = apart(recipe)
+        if not alone:
+            raise ValueError("This setting uses fewer than two techniques, so there is nothing to take apart.")
+        for done, one in enumerate([*alone.values(), recipe]):
+            for share in self.apply(one):
+                yield (done + share / 2) / (len(alone) + 1)
+            for judged in self.judge(one, tokens):
+                yield (done + 0.5 + min(judged.tokens / tokens, 1) / 2) / (len(alone) + 1)
+        scores = {name: self.judged.scores(one) for name, one in alone.items()}
+        yield quality.contributions(scores, self.judged.scores(recipe))
 
     def noise_floor(self) -> Iterator[Reading]:
         """What rounding noise alone does to the original, found once; qualities judged afterwards carry it."""

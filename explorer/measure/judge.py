@@ -38,6 +38,10 @@ class Judge:
             scores.append(quality.score(passage, self._reference(number), quality.logits_of(model, passage)))
         return quality.summarize(scores, self.original, self.floor), enough()
 
+    def scores(self, key: Hashable) -> list[Score]:
+        """What is known of one compressed model, passage by passage."""
+        return self._scores.get(key, [])
+
     def forget(self, key: Hashable) -> None:
         """What was found out about one compressed model."""
         self._scores.pop(key, None)

@@ -128,12 +128,7 @@ def load(file: Path, key: dict[str, Any]) -> Machine | None:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["key"] != key:
             return None
-        rows = tuple(
-            Product(
-                kernel=str(row["kernel"]), shape=_shape(row["shape"]), tokens=int(row["tokens"]), ms=_time(row["ms"])
-            )
-            for row in content["products"]
-        )
+        rows = tuple(map(_row, content["products"]))
         read = _time(content["bandwidth"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

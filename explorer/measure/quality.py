@@ -7,7 +7,7 @@ no agreement, and makes every mean that it is part of not a number.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -21,7 +21,7 @@ from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import Dense
 from explorer.layers.targets import targets
 from explorer.measure.intervals import Blocks
-from explorer.records import Quality, Reading, Slice
+from explorer.records import Contributions, Quality, Reading, Slice
 
 Floats = NDArray[np.float32]
 Marks = NDArray[np.bool_]
@@ -171,6 +171,20 @@ def by_kind(scores: Sequence[Score]) -> tuple[Slice, ...]:
 def mean_kl(scores: Sequence[Score]) -> float:
     """Nats per token; not a number where a position is broken."""
     return Blocks([len(s.kl) for s in scores]).mean(_joined(scores, "kl"), "nats").value
+
+
+def contributions(alone: Mapping[str, Sequence[Score]], together: Sequence[Score]) -> Contributions:
+    """Each technique by itself and all together, on the passages that all were judged on; intervals are paired."""
+    common = min(map(len, [*alone.values(), together]))
+    blocks = Blocks([len(s.kl) for s in together[:common]])
+    parts = {name: _joined(scores[:common], "kl") for name, scores in alone.items()}
+    whole = _joined(together[:common], "kl")
+    rest = whole.astype(float) - sum(part.astype(float) for part in parts.values())
+    return Contributions(
+        alone={name: blocks.mean(part, "nats", positive=True) for name, part in parts.items()},
+        together=blocks.mean(whole, "nats", positive=True),
+        interaction=blocks.mean(rest, "nats"),
+    )
 
 
 @torch.inference_mode()
