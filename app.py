@@ -27,7 +27,7 @@ def main() -> int:
         address = launch(build(bench), options.host, options.port)
         print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
         bench.load(lambda message: print(message, flush=True))
-        bench.preparation.in_background()
+        bench.preparation.in_background(bench.measure_curves)
         threading.Event().wait()
     except (ModelRejected, ValueError, OSError) as problem:
         print(f"size explorer: {problem}", flush=True)

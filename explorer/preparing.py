@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +76,12 @@ class Preparation:
         self.done = 1.0
         self.seconds = time.perf_counter() - started
 
-    def in_background(self) -> threading.Thread:
-        """`steps` on a thread that gives way to visitors."""
+    def in_background(self, *more: Callable[[], Iterator[Any]]) -> threading.Thread:
+        """`steps`, then `more`, on a thread that gives way to visitors."""
 
         def work() -> None:
             pause = threading.Event()
-            for _ in self.steps():
+            for _ in chain.from_iterable(part() for part in (self.steps, *more)):
                 while self._visitors and not self._waiting:
                     pause.wait(0.05)
 

@@ -168,6 +168,14 @@ class Variants:
             built = self._step(lambda: next(steps))
         return built
 
+    def transient(self, recipe: Recipe) -> nn.Module:
+        """A recipe's model ready to run, the one that is kept or one that nobody keeps."""
+        known = self._ready.get(recipe)
+        if known:
+            return known.model
+        built = self.unsettled(recipe)
+        return self._step(lambda: settle(built.model, self._siblings))  # type: ignore[no-any-return]
+
     def forget(self) -> None:
         """What was made with facts that are better now, or is being made with them."""
         self._turn += 1

@@ -5,6 +5,7 @@ Steps on the model run one at a time on a thread of their own; nothing is held a
 """
 
 import gc
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -12,10 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 from explorer import assets
+from explorer.curves import Curves
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, layers, quality, size, speed
 from explorer.measure.judge import Judge
@@ -44,6 +47,7 @@ from explorer.variants import Variant, Variants
 
 R = TypeVar("R")
 COST_CONTEXT = 128
+CURVE_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +115,7 @@ class Workbench:
         file = hub.cache_folder() / "facts" / f"{name}.safetensors"
         about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
         self.preparation = Preparation(*about, self.step, self._forget)
+        self.curves = Curves(self._kl_in_passing, hub.cache_folder() / "curves" / f"{name}.{self._text_name()}.json")
 
     def prepare(self) -> Iterator[float]:
         """Calibrate and work out the facts, or wait for who is at it; yields the share done."""
@@ -206,6 +211,23 @@ class Workbench:
             if enough:
                 return
 
+    def _kl_in_passing(self, recipe: Recipe) -> Iterator[Reading]:
+        """KL on `CURVE_TOKENS` tokens of a model that nobody asked for, so that it pushes none out of memory."""
+        built = self.variants.transient(recipe)
+        while True:
+            found, enough = self.step(lambda: self.judged.judge(recipe, built, CURVE_TOKENS))
+            yield found.kl
+            if enough:
+                return
+
+    def measure_curves(self) -> Iterator[float]:
+        """The curves that predictions come from, once the facts are known; yields the share done."""
+        if self.prepared == 1.0:
+            yield from self.curves.steps()
+
+    def _text_name(self) -> str:
+        return sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
+
     def contributions(self, recipe: Recipe, tokens: int) -> Iterator[float | Contributions]:
         """What each technique of a combined setting does by itself; yields shares done, and what was found at the end.
         ValueError where there are fewer than two techniques."""
@@ -277,6 +299,8 @@ class Workbench:
         seconds = {**self.seconds, "apply": variant.seconds, **before.seconds, **found.pop("seconds", {})}
         after = replace(before, size=variant.size, seconds=seconds, **found)
         self._measured[variant.recipe] = after
+        if after.quality:
+            self.curves.learn(variant.recipe, after.quality.kl)
         while len(self._measured) > 256:
             oldest = next(iter(self._measured))
             self._measured.pop(oldest)

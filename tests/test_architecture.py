@@ -32,6 +32,7 @@ ORDER = [
     "takes",
     "variants",
     "preparing",
+    "curves",
     "workbench",
     "profiling",
     "bench_page",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from explorer.profiling import profile
 from explorer.recipe import PRESETS, Recipe
 from explorer.records import STOPPED, LayerReading, Measurement, Piece
-from explorer.ui import charts, timings, views
+from explorer.ui import charts, landscape, timings, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
 from explorer.workbench import Workbench
@@ -258,7 +258,12 @@ class Desk:
         """What the page says of the calibration, and whether it is done."""
         share, tokens = self.bench.prepared, self.bench.facts.tokens if self.bench.ready.is_set() else 0
         if share == 1.0:
-            return views.calibration(say("calibrated", tokens=f"{tokens:,}"), 1.0), True
+            curves = self.bench.curves
+            words = say(
+                "calibrated" if curves.done == 1 else "curves", tokens=f"{tokens:,}", share=f"{curves.done:.0%}"
+            )
+            bar = views.calibration(words.replace("%", " %"), 1.0)
+            return bar + landscape.style(curves.points), curves.done == 1
         words = say("calibrating_more", tokens=f"{tokens:,}") if tokens else say("calibrating")
         return views.calibration(f"{words} {share:.0%}".replace("%", " %"), share), False
 
@@ -268,7 +273,8 @@ class Desk:
     def _cards(self, recipe: Recipe) -> str:
         known = self.bench.measured(recipe)
         size = known.size if known else self.bench.preview(recipe)
-        return views.cards(recipe, size, self.bench.cost(recipe), known, self.bench.measured(Recipe()))
+        told = self.bench.curves.told(recipe)
+        return views.cards(recipe, size, self.bench.cost(recipe), known, self.bench.measured(Recipe()), told)
 
     def _plot(self, recipe: Recipe) -> str:
         return charts.size_and_quality(self.bench.history(), recipe)

@@ -82,8 +82,15 @@ def header(source: str, notes: list[str]) -> str:
     return f'<h1>{escape(WORDS["title"])}</h1><p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
 
 
-def cards(recipe: Recipe, size: Footprint, cost: Cost, known: Measurement | None, original: Measurement | None) -> str:
-    """The four numbers, all of one setting, whose name they carry."""
+def cards(
+    recipe: Recipe,
+    size: Footprint,
+    cost: Cost,
+    known: Measurement | None,
+    original: Measurement | None,
+    told: Reading | None = None,
+) -> str:
+    """The four numbers, all of one setting, whose name they carry; `told` is the distance that was predicted."""
     words = WORDS["cards"]
     speed = known.speed if known else None
     quality = known.quality if known else None
@@ -96,7 +103,7 @@ def cards(recipe: Recipe, size: Footprint, cost: Cost, known: Measurement | None
             WORDS["notes"]["size_same"] if recipe == Recipe() else "",
         )
         + _time_card(words["time"], speed, original.speed if original else None, " ".join(size.notes))
-        + _quality_card(words["quality"], quality)
+        + _quality_card(words["quality"], quality, told)
         + _card(
             "memory",
             words["memory"],
@@ -109,15 +116,20 @@ def cards(recipe: Recipe, size: Footprint, cost: Cost, known: Measurement | None
 
 
 def _card(
-    kind: str, title: str, headline: Reading | None, rows: list[tuple[str, Reading | None, str]], note: str
+    kind: str,
+    title: str,
+    headline: Reading | None,
+    rows: list[tuple[str, Reading | None, str]],
+    note: str,
+    beside: str = "",
 ) -> str:
     lines = "".join(
         f'<div class="row"><dt>{escape(name)}</dt><dd>{number(reading, suffix)}</dd></div>'
         for name, reading, suffix in rows
     )
     return (
-        f'<article class="card" data-card="{kind}"><h2>{escape(title)}</h2><p class="headline">{number(headline)}</p>'
-        f'<dl>{lines}</dl><p class="note" title="{escape(note)}">{escape(note)}</p></article>'
+        f'<article class="card" data-card="{kind}"><h2>{escape(title)}</h2>'
+        f'<p class="headline">{number(headline)}{beside}</p><dl>{lines}</dl><p class="note" title="{escape(note)}">{escape(note)}</p></article>'
     )
 
 
@@ -135,7 +147,7 @@ def _time_card(title: str, speed: Speed | None, original: Speed | None, why_not:
     return _card("time", title, speed.ms_per_token if speed else None, rows, note)
 
 
-def _quality_card(title: str, quality: Quality | None) -> str:
+def _quality_card(title: str, quality: Quality | None, told: Reading | None) -> str:
     rows: list[tuple[str, Reading | None, str]] = [
         ("perplexity", quality.perplexity if quality else None, ""),
         ("original", quality.perplexity_original if quality else None, ""),
@@ -147,7 +159,10 @@ def _quality_card(title: str, quality: Quality | None) -> str:
         note = f"KL: {verdict} ({quality.tokens:,} tokens)"
         if quality.broken_positions:
             note = WORDS["status"]["broken"]
-    return _card("quality", title, quality.kl if quality else None, rows, note)
+    elif told:
+        note = WORDS["notes"]["predicted"]
+    was = f' <span class="was">{escape(WORDS["notes"]["was"])} {number(told)}</span>' if quality and told else ""
+    return _card("quality", title, quality.kl if quality else told, rows, note, was)
 
 
 def pane(title: str, detail: str, text: str, other: str, *, side: str) -> str:
