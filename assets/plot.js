@@ -8,7 +8,12 @@ const draw = () => {
   const style = getComputedStyle(document.body);
   figure.layout.font.color = style.getPropertyValue('--body-text-color') || '#1e293b';
   figure.layout.autosize = true;
+  graph.removeAllListeners?.('plotly_click');
   window.Plotly.react(graph, figure.data, figure.layout, { displayModeBar: false, responsive: true });
+  graph.on('plotly_click', ({ points }) => {
+    const query = points[0].customdata;  // a recipe as Python wrote it; the page opens with it as from a link
+    if (typeof query === 'string') location.search = query;
+  });
 };
 script.onload = draw;
 document.head.appendChild(script);

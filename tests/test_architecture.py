@@ -34,6 +34,7 @@ ORDER = [
     "preparing",
     "curves",
     "workbench",
+    "session",
     "profiling",
     "bench_page",
     "bench_peers",

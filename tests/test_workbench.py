@@ -13,7 +13,7 @@ from explorer.measure.judge import REFERENCE_TOKENS_KEPT
 from explorer.model.hub import Loaded
 from explorer.model.preflight import ModelRejected
 from explorer.recipe import Recipe
-from explorer.records import Measurement
+from explorer.records import Contributions, Measurement
 from explorer.variants import KEPT
 from explorer.workbench import Prompt, Workbench
 
@@ -243,3 +243,27 @@ def test_a_prompt_that_cannot_be_used_leaves_the_workbench_free(workbench: Workb
         ids_of(workbench, RECIPES[0], Prompt(text="xyz " * 4000, chat=False))
     assert len(ids_of(workbench, RECIPES[0])) == 12
     assert threading.active_count() <= before
+
+
+def test_a_combined_setting_is_taken_apart(workbench: Workbench) -> None:
+    whole = Recipe(bits=4, sparsity=0.5)
+    *shares, found = workbench.contributions(whole, tokens=10)
+    assert all(isinstance(share, float) for share in shares) and shares == sorted(shares)
+    assert isinstance(found, Contributions) and set(found.alone) == {"bits", "pruning"}
+    for name, one in (("bits", Recipe(bits=4)), ("pruning", Recipe(sparsity=0.5))):
+        assert found.alone[name].value == list(workbench.judge(one, 10))[-1].kl.value
+    with pytest.raises(ValueError, match="fewer than two"):
+        next(workbench.contributions(Recipe(bits=4), tokens=10))
+
+
+def test_no_curve_is_measured_before_the_facts_are_known(unprepared: Workbench) -> None:
+    assert list(unprepared.measure_curves()) == [] and unprepared.curves.done == 0
+
+
+def test_curves_are_measured_when_the_facts_are_known_and_predict(workbench: Workbench) -> None:
+    assert workbench.curves.predict(Recipe(bits=4)) is None
+    assert list(workbench.measure_curves())[-1] == 1
+    told = workbench.curves.predict(Recipe(bits=4))
+    assert told and told.value == list(workbench.judge(Recipe(bits=4), 512))[-1].kl.value
+    assert Workbench(workbench.name, texts=workbench.texts).load().curves.done == 1
+    assert Workbench(workbench.name, texts={"other": ["the cat sat on a mat"]}).load().curves.done == 0

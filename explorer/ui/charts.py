@@ -39,6 +39,7 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
         mode="markers",
         name="original",
         marker={"symbol": "square", "color": BLUE, "size": 12},
+        customdata=[""],
         hovertemplate=f"<b>original</b><br>%{{x:.1f}} MB, perplexity {original:.4g}<extra></extra>",
     )
     groups = (
@@ -58,6 +59,7 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
                 "line": {"width": 1, "color": "white"},
             },
             text=[_hover(m) for m in group],
+            customdata=[m.recipe.to_query() for m in group],
             hovertemplate="%{text}<extra></extra>",
         )
     return str(figure.to_json())
@@ -93,7 +95,7 @@ def _hover(m: Measurement) -> str:
     lines.append(f"KL {m.quality.kl.value:.4g} over {m.quality.tokens:,} tokens")
     if m.speed:
         lines.append(f"{m.speed.ms_per_token.value:.1f} ms per token ({m.speed.kernel})")
-    return "<br>".join(lines)
+    return "<br>".join([*lines, "a click sets the controls to it"])
 
 
 def _megabytes(m: Measurement) -> float:

@@ -11,15 +11,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from explorer import session
 from explorer.profiling import profile
 from explorer.recipe import PRESETS, Recipe
 from explorer.records import STOPPED, LayerReading, Measurement, Piece
+from explorer.techniques import apart
 from explorer.ui import charts, landscape, timings, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
 from explorer.workbench import Workbench
 
 FIRST_TOKENS, LIVE_TOKENS, ALL_TOKENS = 200, 1000, 4096
+APART_TOKENS = 1024  # on which each technique is judged by itself
 TIMING_ROUNDS, DECODE_STEPS = 2, 4
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
@@ -238,6 +241,12 @@ class Desk:
             tables = views.statistics(quality) + views.slices(quality.by_kind)
             yield tables, views.status(say("judging", tokens=quality.tokens), "busy")
         tables += views.parts(self.bench.breakdown(recipe))
+        if apart(recipe):
+            for found in self.bench.contributions(recipe, APART_TOKENS):
+                if isinstance(found, float):
+                    yield tables, views.status(say("apart", share=f"{found * 100:.0f}"), "busy")
+                else:
+                    tables += views.contributions(found)
         yield tables, views.status(say("numbers", words=recipe.words()), "done")
 
     def _speed(self, recipe: Recipe) -> Iterator[tuple[str | None, str]]:
@@ -250,6 +259,12 @@ class Desk:
             yield tables, views.status(sentence, "busy")
         yield tables, views.status(say("speed_done", words=recipe.words()), "done")
 
+    def session(self) -> str:
+        """Every setting tried since the start, and the files to keep it in."""
+        if not self.bench.ready.is_set():
+            return ""
+        return views.session(self.bench.history(), session.as_csv(self.bench), session.as_json(self.bench))
+
     def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
         known = self.bench.measured(recipe)
         return views.layer_table(rows, known.quality.kl if known and known.quality else None)
@@ -259,10 +274,9 @@ class Desk:
         share, tokens = self.bench.prepared, self.bench.facts.tokens if self.bench.ready.is_set() else 0
         if share == 1.0:
             curves = self.bench.curves
-            words = say(
-                "calibrated" if curves.done == 1 else "curves", tokens=f"{tokens:,}", share=f"{curves.done:.0%}"
-            )
-            bar = views.calibration(words.replace("%", " %"), 1.0)
+            name = "calibrated" if curves.done == 1 else "curves"
+            words = say(name, tokens=f"{tokens:,}", share=f"{curves.done:.0%}".replace("%", " %"))
+            bar = views.calibration(words, 1.0)
             return bar + landscape.style(curves.points), curves.done == 1
         words = say("calibrating_more", tokens=f"{tokens:,}") if tokens else say("calibrating")
         return views.calibration(f"{words} {share:.0%}".replace("%", " %"), share), False

@@ -14,12 +14,12 @@ SCALE = (
     (0.1, (230, 194, 41)),
     (1.0, (194, 78, 0)),
     (4.0, (90, 20, 20)),
-)  # KL → red, green, blue
+)  # KL → RGB
 SHARES = {"sparsity": 0.0, "keep": 1.0}  # sliders, and where the original is
 STEPS = 24
 
 
-def style(points: Mapping[str, Mapping[float, float]]) -> str:
+def style(points: Mapping[str, dict[float, float]]) -> str:
     """Style rules for the controls whose curve is known, with what the marks mean in words after each explanation."""
     rules = []
     for name, rest in SHARES.items():
@@ -77,7 +77,7 @@ def _gradient(values: Sequence[float | None]) -> str:
 
 
 def _color(kl: float) -> str:
-    """Blue is near the original, yellow shows, orange breaks, dark is gone; lightness tells them apart without colour."""
+    """Blue is near the original, yellow shows, orange breaks, dark is gone: lightness tells without colour."""
     ends = [(math.log(level), color) for level, color in SCALE]
     at = min(max(math.log(max(kl, 1e-9)), ends[0][0]), ends[-1][0])
     high = next(i for i, (level, _) in enumerate(ends) if at <= level)

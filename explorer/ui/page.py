@@ -55,9 +55,12 @@ def build(bench: Workbench) -> gr.Blocks:
             each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
             _html(f'<p class="source">{WORDS["speed"]["hint"]}</p>')
             timing = gr.Button(WORDS["speed"]["button"], size="sm", scale=0, elem_id="measure-speed")
+            _html(f'<p class="source">{WORDS["session"]["hint"]}</p>')
+            tried = gr.Button(WORDS["session"]["button"], size="sm", scale=0, elem_id="show-session")
             figures = _html("", elem_id="numbers-table")  # below all controls: a table that arrives moves none
             times = _html("", elem_id="speed-table")
             table = _html("", elem_id="layer-table")
+            history = _html("", elem_id="session-table")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
         address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
 
@@ -121,6 +124,7 @@ def build(bench: Workbench) -> gr.Blocks:
         )
         each.click(layers, controls, [table, line], api_name="layers", **heavy)
         whole.click(numbers, controls, [figures, line], api_name="numbers", **heavy)
+        tried.click(desk.session, None, history, api_name="session", **quick)
         timing.click(speed, controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)
         clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)

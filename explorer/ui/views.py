@@ -2,6 +2,7 @@
 without one. All text from models, files and people is escaped here. Knows no gradio, no torch, no model."""
 
 import tomllib
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -13,6 +14,7 @@ from explorer.recipe import Recipe
 from explorer.records import (
     BUSY,
     Breakdown,
+    Contributions,
     Cost,
     Footprint,
     LayerReading,
@@ -129,7 +131,8 @@ def _card(
     )
     return (
         f'<article class="card" data-card="{kind}"><h2>{escape(title)}</h2>'
-        f'<p class="headline">{number(headline)}{beside}</p><dl>{lines}</dl><p class="note" title="{escape(note)}">{escape(note)}</p></article>'
+        f'<p class="headline">{number(headline)}{beside}</p><dl>{lines}</dl>'
+        f'<p class="note" title="{escape(note)}">{escape(note)}</p></article>'
     )
 
 
@@ -258,6 +261,45 @@ def parts(breakdown: Breakdown) -> str:
     rows = [[number(reading), number(_share(reading, whole.value))] for reading in known.values()]
     note = "; ".join(breakdown.notes) or words["note"]
     return table("parts", words["title"], note, words["columns"], known, rows)
+
+
+def contributions(found: Contributions) -> str:
+    """What each technique of a combined setting does alone, what they do together, and what lies between."""
+    words = WORDS["contributions"]
+    known = {words["names"].get(name, name): reading for name, reading in found.alone.items()}
+    known |= {words["interaction"]: found.interaction, words["together"]: found.together}
+    widest = max((abs(reading.value) for reading in known.values()), default=0.0) or 1.0
+    rows = [[number(reading), _bar(reading.value / widest)] for reading in known.values()]
+    return table("contributions", words["title"], words["note"], words["columns"], known, rows)
+
+
+def _bar(share: float) -> str:
+    """A bar of up to 10 em; what is taken away is hatched."""
+    width = 0.0 if share != share else 10 * min(abs(share), 1.0)
+    return f'<i class="part {"less" if share < 0 else "more"}" style="width:{width:.2f}em"></i>'
+
+
+def session(rows: Iterable[Measurement], as_csv: str, as_json: str) -> str:
+    """Every setting that was tried, and links that save the whole table."""
+    words, some = WORDS["session"], list(rows)
+    cells = [
+        [
+            number(row.size.file_bytes),
+            number(row.speed.ms_per_token if row.speed else None),
+            number(row.quality.kl if row.quality else None),
+            number(row.quality.perplexity if row.quality else None),
+        ]
+        for row in some
+    ]
+    links = " ".join(
+        f'<a class="save" download="{name}" href="data:{kind};base64,{b64encode(text.encode()).decode()}">'
+        f"{escape(words['save'].format(name=name))}</a>"
+        for name, kind, text in (("session.csv", "text/csv", as_csv), ("session.json", "application/json", as_json))
+    )
+    names = [row.recipe.words() for row in some]
+    return f'<p class="links">{links}</p>' + table(
+        "tried", words["title"], words["note"], words["columns"], names, cells
+    )
 
 
 def table(

@@ -268,3 +268,22 @@ def test_in_float32_the_original_is_at_no_distance_and_small_distances_show(llam
         for bits in (8, 5, 3)
     ]
     assert 0 < distances[0] < distances[1] < distances[2]
+
+
+def test_contributions_add_up_to_the_whole_token_by_token(llama: Loaded, some: list[Passage]) -> None:
+    alone = {"bits": Recipe(bits=3, quant="rtn"), "pruning": Recipe(sparsity=0.5, prune="magnitude")}
+    whole = Recipe(bits=3, quant="rtn", sparsity=0.5, prune="magnitude")
+
+    def scores(recipe: Recipe) -> list[quality.Score]:
+        model = settle(compress(llama.model, recipe, Facts()))
+        return [score(p, logits_of(llama.model, p), logits_of(model, p)) for p in some]
+
+    known = {name: scores(recipe) for name, recipe in alone.items()}
+    together = scores(whole)
+    found = quality.contributions(known, together)
+    total = sum(reading.value for reading in found.alone.values()) + found.interaction.value
+    assert (
+        total == pytest.approx(found.together.value, abs=1e-6) and found.together.value == summarize(together).kl.value
+    )
+    fewer = quality.contributions({name: each[:2] for name, each in known.items()}, together)
+    assert fewer.together.n == sum(p.predicted for p in some[:2])

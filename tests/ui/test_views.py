@@ -6,8 +6,9 @@ from typing import get_args
 import pytest
 
 from explorer.recipe import Recipe
-from explorer.records import Breakdown, Quality, Reading, Slice, Verdict
+from explorer.records import Breakdown, Contributions, Quality, Reading, Slice, Verdict
 from explorer.ui import views
+from explorer.ui.asks import Controls
 from explorer.ui.handlers import Desk
 
 HOSTILE = [
@@ -132,3 +133,53 @@ def test_slices_and_parts_have_badges_and_escape_their_names(text: str) -> None:
     for html, count in ((views.slices(quality_of(text).by_kind), 4), (views.parts(breakdown), 8)):
         assert html.count('class="badge') == count and {"img", "script"}.isdisjoint(tag for tag, _ in tags(html))
     assert "25.0 %" in views.parts(breakdown) and "zipped" in views.parts(breakdown)
+
+
+def test_no_number_anywhere_in_full_is_without_its_badge(desk: Desk, values: Controls) -> None:
+    """What a whole visit shows, each figure drawn by `number`; what is left are names, counts of tokens and settings."""
+    desk.preview(values, "a")
+    shown = [view.cards for view in desk.live(values, "a", rest=0)]
+    shown += [part for part, _ in desk.numbers(values, "a")] + [part for part, _ in desk.layers(values, "a")]
+    shown.append(desk.session().partition("</p>")[2])
+    for html in filter(None, shown):
+        naked = re.sub(r'<span class="number">[^<]+</span><span class="badge \w+"[^>]*>\w+</span>', "", html)
+        for known in (
+            r"<th.*?</th>",
+            r"<p[^>]*>.*?</p>",
+            r"<h2>.*?</h2>",
+            r"<dt>.*?</dt>",
+            r"<td>[\d×–]+</td>",
+            "<[^>]*>",
+        ):
+            naked = re.sub(known, " ", naked, flags=re.S)  # names, sentences, and the shapes of matrices
+        assert not re.search(r"\d", naked), naked
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_session_s_table_and_files_run_nothing(text: str, desk: Desk) -> None:
+    desk.bench.record(desk.bench.variant(Recipe(bits=4)))
+    html = views.session(desk.bench.history(), text, text)
+    assert {tag for tag, _ in tags(html)} <= {
+        "p",
+        "a",
+        "div",
+        "h2",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "span",
+    }
+    assert "onerror" not in html and "script" not in html
+
+
+def test_contributions_are_drawn_with_what_is_left_between_them() -> None:
+    readings = [Reading(value=v, unit="nats", how="measured") for v in (0.2, 0.6, -0.1, 0.7)]
+    found = Contributions(
+        alone={"bits": readings[0], "pruning": readings[1]}, interaction=readings[2], together=readings[3]
+    )
+    html = views.contributions(found)
+    assert html.count('class="badge measured"') == 4 and html.count("part more") == 3 and html.count("part less") == 1
+    assert "pruning" in html and "interaction" in html and html.index("0.60") < html.index("0.70")
