@@ -4,10 +4,13 @@ from typing import Any
 
 import gradio as gr
 
+from explorer import catalogue, takes
 from explorer.recipe import BITS, CHOICES, KEEP, PRESETS, RANGES, SPARSITY, Range
+from explorer.ui import takes_page
 from explorer.ui.asks import AUTO, Controls
 from explorer.ui.views import WORDS
 
+LARGE = "tiiuae/falcon-180B"  # what a small one is set beside at first
 TEXT: dict[str, str] = WORDS["controls"]
 
 
@@ -78,6 +81,19 @@ def prompt_controls() -> list[Any]:
         )
         chat = gr.Checkbox(plain.chat, label=TEXT["chat"], min_width=64, elem_id="chat")
     return [prompt, length, seed, temperature, chat]
+
+
+def takes_controls(model: str) -> list[Any]:
+    """Two models of the catalogue, bits, context and traffic; the first is the one that is open, where it is there."""
+    words, names = WORDS["takes"], takes_page.names()
+    here = catalogue.find(model.removesuffix("-Instruct"))
+    return [
+        gr.Dropdown(names, value=here.id if here else names[0], label=words["first"], elem_id="takes-first"),
+        gr.Dropdown(names, value=LARGE, label=words["second"], elem_id="takes-second"),
+        gr.Dropdown([str(b) for b in takes.BITS], value="16", label=words["bits"], elem_id="takes-bits"),
+        gr.Number(2048, label=words["context"], precision=0, elem_id="takes-context"),
+        gr.Number(100, label=words["traffic"], elem_id="takes-traffic"),
+    ]
 
 
 def _percent(name: str, range_: Range, value: int) -> gr.Slider:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from explorer import session
+from explorer.model.preflight import free_bytes
 from explorer.profiling import profile
 from explorer.recipe import PRESETS, Recipe
 from explorer.records import STOPPED, LayerReading, Measurement, Piece
 from explorer.techniques import apart
-from explorer.ui import charts, landscape, timings, views
+from explorer.ui import charts, landscape, takes_page, timings, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
 from explorer.workbench import Workbench
@@ -264,6 +265,13 @@ class Desk:
         if not self.bench.ready.is_set():
             return ""
         return views.session(self.bench.history(), session.as_csv(self.bench), session.as_json(self.bench))
+
+    def takes(self, *ask: Any) -> str:
+        """Two models of the catalogue side by side, or one sentence."""
+        try:
+            return takes_page.tables(ask, free_bytes())  # type: ignore[arg-type]
+        except ValueError as problem:
+            return views.status(say("failed", problem=problem), "error")
 
     def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
         known = self.bench.measured(recipe)

@@ -12,7 +12,7 @@ from explorer.recipe import Recipe
 from explorer.ui import guard
 from explorer.ui.asks import Controls
 from explorer.ui.charts import PLOTLY
-from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls
+from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls, takes_controls
 from explorer.ui.handlers import Desk, View
 from explorer.ui.views import WORDS, header, pane, status
 from explorer.workbench import Workbench
@@ -49,18 +49,24 @@ def build(bench: Workbench) -> gr.Blocks:
                     original = _html(pane("Original", "", "", "", side="original"), min_width=320)
                     compressed = _html(pane("Compressed", "", "", "", side="compressed"), min_width=320)
         with gr.Accordion(WORDS["numbers"]["title"], open=False, elem_id="detail"):
-            _html(f'<p class="source">{WORDS["numbers"]["hint"]}</p>')
-            whole = gr.Button(WORDS["numbers"]["button"], size="sm", scale=0, elem_id="measure-numbers")
-            _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
-            each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
-            _html(f'<p class="source">{WORDS["speed"]["hint"]}</p>')
-            timing = gr.Button(WORDS["speed"]["button"], size="sm", scale=0, elem_id="measure-speed")
-            _html(f'<p class="source">{WORDS["session"]["hint"]}</p>')
-            tried = gr.Button(WORDS["session"]["button"], size="sm", scale=0, elem_id="show-session")
-            figures = _html("", elem_id="numbers-table")  # below all controls: a table that arrives moves none
-            times = _html("", elem_id="speed-table")
-            table = _html("", elem_id="layer-table")
-            history = _html("", elem_id="session-table")
+            with gr.Tab(WORDS["tabs"]["this"]):
+                _html(f'<p class="source">{WORDS["numbers"]["hint"]}</p>')
+                whole = gr.Button(WORDS["numbers"]["button"], size="sm", scale=0, elem_id="measure-numbers")
+                _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
+                each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
+                _html(f'<p class="source">{WORDS["speed"]["hint"]}</p>')
+                timing = gr.Button(WORDS["speed"]["button"], size="sm", scale=0, elem_id="measure-speed")
+                _html(f'<p class="source">{WORDS["session"]["hint"]}</p>')
+                tried = gr.Button(WORDS["session"]["button"], size="sm", scale=0, elem_id="show-session")
+                figures = _html("", elem_id="numbers-table")  # below all controls: a table that arrives moves none
+                times = _html("", elem_id="speed-table")
+                table = _html("", elem_id="layer-table")
+                history = _html("", elem_id="session-table")
+            with gr.Tab(WORDS["tabs"]["any"]):
+                _html(f'<p class="source">{WORDS["takes"]["hint"]}</p>')
+                with gr.Row(elem_id="takes-ask"):
+                    wanted = takes_controls(bench.name)
+                needs = _html("", elem_id="takes-table")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
         address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
 
@@ -124,6 +130,8 @@ def build(bench: Workbench) -> gr.Blocks:
         )
         each.click(layers, controls, [table, line], api_name="layers", **heavy)
         whole.click(numbers, controls, [figures, line], api_name="numbers", **heavy)
+        changed = [page.load, *(control.change for control in wanted)]
+        gr.on(changed, desk.takes, wanted, needs, api_name="takes", **quick)
         tried.click(desk.session, None, history, api_name="session", **quick)
         timing.click(speed, controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)

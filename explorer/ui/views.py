@@ -54,9 +54,17 @@ def plain(reading: Reading, value: float) -> str:
         case "bytes":
             return f"{value / 1e6:,.1f} MB" if value < 9.995e8 else f"{value / 1e9:,.2f} GB"
         case "weights":
-            return f"{value / 1e6:,.1f} M"
+            return f"{value / 1e6:,.1f} M" if value < 9.995e8 else f"{value / 1e9:,.1f} billion"
+        case "USD":
+            return f"{value:,.2f} USD" if value < 100 else f"{value:,.0f} USD"
+        case "GPUs":
+            return f"{value:,.0f} ×"
+        case "kWh" | "kg" | "g" | "hours":
+            return f"{value:,.3g} {reading.unit}" if value < 100 else f"{value:,.0f} {reading.unit}"
         case "FLOP":
-            return f"{value / 1e9:,.3f} G"
+            return f"{value / 1e9:,.3f} G" if value < 1e15 else f"{value:.1e}"
+        case "tokens" if value >= 1e9:
+            return f"{value / 1e9:,.0f} billion"
         case "share":
             return f"{value:.1%}".replace("%", " %")
         case "×":
@@ -269,11 +277,11 @@ def contributions(found: Contributions) -> str:
     known = {words["names"].get(name, name): reading for name, reading in found.alone.items()}
     known |= {words["interaction"]: found.interaction, words["together"]: found.together}
     widest = max((abs(reading.value) for reading in known.values()), default=0.0) or 1.0
-    rows = [[number(reading), _bar(reading.value / widest)] for reading in known.values()]
+    rows = [[number(reading), bar(reading.value / widest)] for reading in known.values()]
     return table("contributions", words["title"], words["note"], words["columns"], known, rows)
 
 
-def _bar(share: float) -> str:
+def bar(share: float) -> str:
     """A bar of up to 10 em; what is taken away is hatched."""
     width = 0.0 if share != share else 10 * min(abs(share), 1.0)
     return f'<i class="part {"less" if share < 0 else "more"}" style="width:{width:.2f}em"></i>'

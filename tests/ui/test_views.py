@@ -136,7 +136,7 @@ def test_slices_and_parts_have_badges_and_escape_their_names(text: str) -> None:
 
 
 def test_no_number_anywhere_in_full_is_without_its_badge(desk: Desk, values: Controls) -> None:
-    """What a whole visit shows, each figure drawn by `number`; what is left are names, counts of tokens and settings."""
+    """What a whole visit shows, each figure drawn by `number`; left are names, counts of tokens and settings."""
     desk.preview(values, "a")
     shown = [view.cards for view in desk.live(values, "a", rest=0)]
     shown += [part for part, _ in desk.numbers(values, "a")] + [part for part, _ in desk.layers(values, "a")]
