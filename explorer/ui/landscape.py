@@ -54,12 +54,12 @@ def _told(name: str, points: Mapping[float, float], rest: float) -> str:
     for word, level in (("shows", SHOWS), ("breaks", BREAKS)):
         at = crossing(points, rest, level)
         if at is not None:
-            value = f"{at:.0%}".replace("%", " %") if name in SHARES else f"{at:g}"
-            parts.append(words[word].format(value=value))
+            parts.append(words[word].format(value=f"{100 * at:.0f}" if name in SHARES else f"{at:g}"))
     if not parts:
         return ""
     text, sentence = f"#{name} .info-text", words[name].format(", ".join(parts))
-    return f'{text} {{ font-size: 0 !important; }} {text}::after {{ content: "{sentence}"; font-size: 12px; }}'
+    after = f'content: "{sentence}"; font-size: 12px; white-space: nowrap;'
+    return f"{text} {{ font-size: 0 !important; }} {text}::after {{ {after} }}"
 
 
 def _gradient(values: Sequence[float | None]) -> str:

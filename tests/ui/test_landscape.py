@@ -18,9 +18,8 @@ def test_nothing_is_drawn_before_anything_is_known() -> None:
 
 def test_knee_and_cliff_are_where_the_curve_crosses_them() -> None:
     found = landscape.style(CURVES)
-    assert '"%; the difference shows from 50 %, breaks from 70 %"' in found
-    assert '"%; the difference shows from 90 %, breaks from 60 %"' in found
-    assert '"16 is the original; the difference shows from 4, breaks from 2"' in found
+    assert '"%: shows at 50, breaks at 70"' in found and '"%: shows at 90, breaks at 60"' in found
+    assert '"16 is the original; shows at 4, breaks at 2"' in found
     track = re.search(r"#sparsity \{ --track: (.*?); \}", found)
     assert track and track[1].count("#111") == 4  # two lines of two stops
 
