@@ -46,6 +46,7 @@ GROUPS = CHOICES["group"]
 BITS_OF = {"nf4": 4, "fp4": 4, "int8": 8}  # formats of bitsandbytes hold these widths only
 DATA_FREE = {"prune": "magnitude", "quant": "rtn", "factorize": "svd"}
 BEST = {"prune": "sparsegpt", "quant": "gptq"}
+MANY = 4  # exceptions that are more are counted, not named, in words
 KINDS = ("attention", "mlp", "head", "embedding", "first", "last")
 
 
@@ -267,7 +268,8 @@ class Recipe:
         if self.group != "auto" and min(self.bits, self.head_bits) < 16:
             parts.append("whole rows" if self.group == "0" else f"groups of {self.group}")
         parts += [f"residual rank {self.residual_rank}"] if self.residual_rank else []
-        parts += [f"except {entry}" for entry in self.layers]
+        few = len(self.layers) <= MANY
+        parts += [f"except {entry}" for entry in self.layers] if few else [f"except {len(self.layers)} layers"]
         parts += [f"{entry} protected" for entry in self.protect]
         return ", ".join(parts) or "original"
 

@@ -110,7 +110,7 @@ class Workbench:
         )
         self.judged = Judge(self.loaded.model, self.passages)
         self.facts = Facts()
-        name = fingerprint(self.loaded.model)
+        name = self.fingerprint = fingerprint(self.loaded.model)
         self.variants = Variants(self.loaded.model, self.facts, hub.cache_folder() / "variants" / name, self.step)
         file = hub.cache_folder() / "facts" / f"{name}.safetensors"
         about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)

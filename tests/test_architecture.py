@@ -35,6 +35,7 @@ ORDER = [
     "curves",
     "workbench",
     "session",
+    "budget",
     "profiling",
     "bench_page",
     "bench_peers",

@@ -1,15 +1,29 @@
-"""Commands that help to choose: what a model of any size takes."""
+"""Commands that help to choose: what a model of any size takes, and the best bits under a budget."""
 
 import argparse
 import json
+import sys
 from dataclasses import fields
+from pathlib import Path
 
-from explorer import catalogue, takes
-from explorer.commands.options import Commands
+from explorer import budget, catalogue, takes
+from explorer.commands.options import Commands, build, open_model, prepare, read_text, tell_share
+from explorer.model import hub
+from explorer.recipe import Recipe
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
-    """`what-it-takes`."""
+    """`what-it-takes`, `budget`."""
+    budgeting = commands.add_parser("budget", parents=[model], help="the best bits for each layer under a budget")
+    limit = budgeting.add_mutually_exclusive_group(required=True)
+    limit.add_argument("--mb", type=float, help="at most so many million bytes in all")
+    limit.add_argument("--kl", type=float, help="at most so many nats from the original, as expected")
+    budgeting.add_argument("--level", default="best", choices=("live", "best"), help="best: gptq")
+    budgeting.add_argument("--text", type=Path, help="your own evaluation text (UTF-8)")
+    budgeting.add_argument("--tokens", type=int, default=2048, help="tokens to measure on (default 2048)")
+    budgeting.add_argument("--json", action="store_true")
+    budgeting.set_defaults(run=_budget)
+
     taking = commands.add_parser("what-it-takes", help="what any model needs, calculated without its weights")
     taking.add_argument("name", metavar="MODEL_OR_CONFIG", help="a name of the catalogue, a config.json or its folder")
     taking.add_argument("--context", type=int, help="tokens kept in the KV cache (default: the model's, at most 4096)")
@@ -17,6 +31,40 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     taking.add_argument("--bits", type=int, default=16, help=f"of a weight, one of {takes.BITS}")
     taking.add_argument("--json", action="store_true")
     taking.set_defaults(run=_what_it_takes)
+
+
+def _budget(options: argparse.Namespace) -> None:
+    for value in (options.mb, options.kl):
+        if value is not None and not 0 < value < 1e9:
+            raise ValueError("A budget must be a number above 0.")
+    texts = {options.text.stem: [read_text(options.text)]} if options.text else None
+    bench = open_model(options, texts)
+    prepare(bench, [Recipe(sparsity=0.5)])
+    found: list[budget.Curve] = []
+    for share in budget.curves(bench, hub.cache_folder() / "budget"):
+        if isinstance(share, list):
+            found = share
+        else:
+            tell_share("Measuring what each matrix does, once", share)
+    print(file=sys.stderr)
+    size = options.mb * 1e6 if options.mb else None
+    choice = budget.choose(bench, found, size=size, kl=options.kl, level=options.level)
+    for name, each in (("chosen", choice), ("one width for all", choice.runner_up)):
+        if each is None:
+            continue
+        build(bench, each.recipe)
+        record = bench.record(bench.variant(each.recipe))
+        for judged in bench.judge(each.recipe, options.tokens):
+            record = bench.record(bench.variant(each.recipe), quality=judged)
+        assert record.quality
+        if options.json:
+            told = {"name": name, "predicted_bytes": each.size.value, "predicted_kl": each.kl.value}
+            print(json.dumps(told | {"measured": record.to_dict(), "arguments": each.recipe.arguments()}), flush=True)
+            continue
+        file, kl = record.size.file_bytes.value / 1e6, record.quality.kl
+        print(f"{name}: {each.recipe.words()}")
+        print(f"  {file:.2f} MB   KL {kl.value:.4f} nats measured on {kl.n:,} tokens, {each.kl.value:.4f} expected")
+        print(f"  python -m explorer export {each.recipe.arguments()} --out FOLDER", flush=True)
 
 
 def _what_it_takes(options: argparse.Namespace) -> None:

@@ -82,11 +82,16 @@ def tell(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def tell_share(what: str, share: float) -> None:
+    """How far something is, in place."""
+    print(f"\r{what}: {share:4.0%}", end="", file=sys.stderr, flush=True)
+
+
 def prepare(workbench: Workbench, recipes: Sequence[Recipe]) -> None:
     """Calibrate where a method asks for it, once for each model; then build, with progress where it takes long."""
     if not all(recipe.data_free for recipe in recipes):
         for share in workbench.prepare():
-            print(f"\rCalibrating and preparing, once: {share:4.0%}", end="", file=sys.stderr, flush=True)
+            tell_share("Calibrating and preparing, once", share)
         print(file=sys.stderr)
 
 
@@ -94,7 +99,7 @@ def build(workbench: Workbench, recipe: Recipe) -> None:
     """Make the recipe's model, with progress where it takes long."""
     if recipe.slow:
         for share in workbench.apply(recipe):
-            print(f"\r{recipe.words()}: {share:4.0%}", end="", file=sys.stderr, flush=True)
+            tell_share(recipe.words(), share)
         print(file=sys.stderr)
 
 
