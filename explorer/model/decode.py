@@ -55,6 +55,19 @@ class Continuation:
         return step(ids, self.length, self._kept)
 
 
+class Batch:
+    """Texts of one length that a model goes on with all at once, by transformers' forward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.cache = model, DynamicCache(config=model.config)
+
+    @torch.inference_mode()
+    def feed(self, ids: Tensor) -> Tensor:
+        """ids (texts, tokens) → the logits behind each of them, (texts, tokens, vocabulary)."""
+        logits: Tensor = self.model(input_ids=ids, **{_cache_word(self.model): self.cache}, use_cache=True).logits
+        return logits
+
+
 class Block(NamedTuple):
     """What one block calls, in turn; q_norm and k_norm are there in Qwen3 only."""
 
