@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from explorer.curves import Curves
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, layers, quality, size, speed
 from explorer.measure.judge import Judge
-from explorer.model import export, hub
+from explorer.model import export, hub, teach
 from explorer.model.facts import Facts, fingerprint
 from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.plan import NOTHING
@@ -111,11 +111,17 @@ class Workbench:
         self.judged = Judge(self.loaded.model, self.passages)
         self.facts = Facts()
         name = fingerprint(self.loaded.model)
-        self.variants = Variants(self.loaded.model, self.facts, hub.cache_folder() / "variants" / name, self.step)
+        self._name = name
+        folder = hub.cache_folder() / "variants" / name
+        self.variants = Variants(self.loaded.model, self.facts, folder, self.step, self._lessons)
         file = hub.cache_folder() / "facts" / f"{name}.safetensors"
         about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
         self.preparation = Preparation(*about, self.step, self._forget)
         self.curves = Curves(self._kl_in_passing, hub.cache_folder() / "curves" / f"{name}.{self._text_name()}.json")
+
+    def _lessons(self) -> Generator[float, None, teach.Lessons]:
+        texts, folder = assets.texts("calibration"), hub.cache_folder() / "lessons"
+        return teach.lessons(self.loaded.model, self.loaded.tokenizer, texts, folder, self._name)
 
     def prepare(self) -> Iterator[float]:
         """Calibrate and work out the facts, or wait for who is at it; yields the share done."""

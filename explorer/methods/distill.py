@@ -1,5 +1,5 @@
-"""Knowledge distillation on plain tensors (Hinton et al., arXiv 1503.02531): what is kept of a teacher's prediction, and
-how far a student's logits are from it. Knows no models.
+"""Knowledge distillation on plain tensors (Hinton et al., arXiv 1503.02531): what is kept of a teacher's prediction,
+and how far a student's logits are from it. Knows no models.
 
 A prediction is kept as its k likeliest tokens and one outcome more for all the others together, so the divergence of
 k + 1 outcomes is a lower bound of that of the whole vocabulary, and equal to it for k = vocabulary.

@@ -1,5 +1,5 @@
-"""The original as a teacher: texts that it wrote itself beside the calibration texts, and what it predicts on them, worked
-out once a model and kept on disk, so that no teacher runs while a student learns.
+"""The original as a teacher: texts that it wrote itself beside the calibration texts, and what it predicts on them,
+worked out once a model and kept on disk, so that no teacher runs while a student learns.
 
 A model's own text is what its student must get right, whatever the model is for (Liu et al., LLM-QAT, arXiv 2305.17888,
 §3.1). Half of it goes on from the beginnings of given texts, half from the chat template alone, so that the model asks
@@ -130,7 +130,7 @@ def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
 def _write(
     teacher: nn.Module, start: Tensor, length: int, noise: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
-    """Go on from start (texts, tokens), each token drawn from the likeliest; None a step, at the end what was written."""
+    """Go on from start (texts, tokens), each token drawn from the likeliest; None a step, at the end what it wrote."""
     writing = Batch(teacher)
     ids, parts = start, list[tuple[Tensor, ...]]()
     while True:
