@@ -35,6 +35,7 @@ from explorer.records import (
     Contributions,
     Cost,
     Footprint,
+    HealStep,
     LayerReading,
     Measurement,
     Piece,
@@ -169,6 +170,16 @@ class Workbench:
     def apply(self, recipe: Recipe) -> Iterator[float]:
         """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop."""
         yield from self.variants.apply(recipe)
+
+    def heal(self, recipe: Recipe, stopped: Callable[[], bool] = lambda: False) -> Iterator[HealStep]:
+        """`apply` for a recipe that is healed: yields the student's progress, step by step. When `stopped` says so, the
+        best so far is published as the recipe with the steps that were done, those of the last that was yielded."""
+        seen = 0
+        for _ in self.variants.apply(recipe, stopped):
+            curve = self.variants.curves.get(recipe, ())
+            if len(curve) > seen:
+                seen = len(curve)
+                yield curve[-1]
 
     def variant(self, recipe: Recipe) -> Variant:
         """The model of a recipe; equal recipes are one variant."""
