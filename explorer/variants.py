@@ -119,6 +119,8 @@ class Variants:
             return (yield from build(self._base, recipe, self._facts))
         if self._teach is None:
             raise ValueError("There are no texts here to heal with.")
+        if not plain:
+            self.curves.pop(recipe, None)
         wounded = replace(recipe, heal=0)
         built = kept.load(self._reduced(wounded), wounded, self._file(wounded)) if wounded.slow else None
         if built is None:
