@@ -112,6 +112,8 @@ class Recipe:
         for name, range_ in RANGES.items():
             object.__setattr__(self, name, _in_range(name, getattr(self, name), range_))
         for name in ("residual_rank", "heal", "heal_seed"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise ValueError(f"{name} must be a whole number, not {getattr(self, name):g}.")
             object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("bits", "head_bits"):
             value = getattr(self, name)

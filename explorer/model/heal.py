@@ -55,7 +55,7 @@ class Student:
 
     def __init__(self, unsettled: nn.Module, everything: bool) -> None:
         """`everything`: also train plain matrices inside the blocks, where blocks or channels were taken out."""
-        self.dtype = trainable_dtype(unsettled)
+        self.dtype, self.device = trainable_dtype(unsettled), next(unsettled.parameters()).device
         self.healed = _sharing(unsettled)
         self.leaves: list[_Leaf] = []
         self.weights: Weights = {}
@@ -176,7 +176,7 @@ class Student:
 
     def loss(self, given: dict[str, Tensor], lessons: Lessons, windows: list[int]) -> Tensor:
         """Mean KL in nats from the lessons' predictions on these windows to the model's."""
-        device = next(self.net.parameters()).device
+        device = self.device
         inputs: dict[str, Any] = {"input_ids": lessons.ids[windows].long().to(device), "use_cache": False}
         logits: Tensor = functional_call(self.net, given, kwargs=inputs).logits[:, :-1]
         top, log_p = (part[windows].flatten(0, 1).to(device) for part in (lessons.top, lessons.log_p))
