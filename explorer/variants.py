@@ -20,8 +20,9 @@ from explorer.model.facts import Facts
 from explorer.model.heal import heal
 from explorer.model.plan import NOTHING, Allotment
 from explorer.model.teach import Lessons
+from explorer.progress import HealStep
 from explorer.recipe import Recipe
-from explorer.records import Footprint, HealStep
+from explorer.records import Footprint
 
 KEPT = 3  # variants in memory
 
@@ -137,6 +138,15 @@ class Variants:
             if not plain:
                 self.curves[recipe] = tuple(curve)
             yield 0.3 + 0.7 * curve[-1].step / recipe.heal
+
+    def heal(self, recipe: Recipe, stopped: Stopped = lambda: False) -> Iterator[HealStep]:
+        """`apply` for a recipe that is healed: yields the student's progress, step by step."""
+        seen = 0
+        for _ in self.apply(recipe, stopped):
+            curve = self.curves.get(recipe, ())
+            if len(curve) > seen:
+                seen = len(curve)
+                yield curve[-1]
 
     def control(self, recipe: Recipe) -> Iterator[float | Built]:
         """The recipe healed by the plain next-token loss on the same text; yields shares done, at the end the model."""

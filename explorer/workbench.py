@@ -9,10 +9,11 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +36,6 @@ from explorer.records import (
     Contributions,
     Cost,
     Footprint,
-    HealStep,
     LayerReading,
     Measurement,
     Piece,
@@ -112,17 +112,13 @@ class Workbench:
         self.judged = Judge(self.loaded.model, self.passages)
         self.facts = Facts()
         name = fingerprint(self.loaded.model)
-        self._name = name
-        folder = hub.cache_folder() / "variants" / name
-        self.variants = Variants(self.loaded.model, self.facts, folder, self.step, self._lessons)
+        cache, texts = hub.cache_folder(), assets.texts("calibration")
+        school = partial(teach.lessons, self.loaded.model, self.loaded.tokenizer, texts, cache / "lessons", name)
+        self.variants = Variants(self.loaded.model, self.facts, cache / "variants" / name, self.step, school)
         file = hub.cache_folder() / "facts" / f"{name}.safetensors"
         about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
         self.preparation = Preparation(*about, self.step, self._forget)
         self.curves = Curves(self._kl_in_passing, hub.cache_folder() / "curves" / f"{name}.{self._text_name()}.json")
-
-    def _lessons(self) -> Generator[float, None, teach.Lessons]:
-        texts, folder = assets.texts("calibration"), hub.cache_folder() / "lessons"
-        return teach.lessons(self.loaded.model, self.loaded.tokenizer, texts, folder, self._name)
 
     def prepare(self) -> Iterator[float]:
         """Calibrate and work out the facts, or wait for who is at it; yields the share done."""
@@ -170,16 +166,6 @@ class Workbench:
     def apply(self, recipe: Recipe) -> Iterator[float]:
         """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop."""
         yield from self.variants.apply(recipe)
-
-    def heal(self, recipe: Recipe, stopped: Callable[[], bool] = lambda: False) -> Iterator[HealStep]:
-        """`apply` for a recipe that is healed: yields the student's progress, step by step. When `stopped` says so, the
-        best so far is published as the recipe with the steps that were done, those of the last that was yielded."""
-        seen = 0
-        for _ in self.variants.apply(recipe, stopped):
-            curve = self.variants.curves.get(recipe, ())
-            if len(curve) > seen:
-                seen = len(curve)
-                yield curve[-1]
 
     def variant(self, recipe: Recipe) -> Variant:
         """The model of a recipe; equal recipes are one variant."""

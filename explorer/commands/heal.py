@@ -15,7 +15,8 @@ from explorer import assets
 from explorer.commands.options import Commands, open_model, prepare, read_text, recipes_of
 from explorer.measure import quality, size
 from explorer.model.compress import Built
-from explorer.records import HealStep, Reading
+from explorer.progress import HealStep
+from explorer.records import Reading
 from explorer.workbench import Workbench
 
 
@@ -42,7 +43,7 @@ def _heal(options: argparse.Namespace) -> None:
     prepare(workbench, recipes)
     original = workbench.step(lambda: quality.References(workbench.loaded.model, workbench.passages, options.tokens))
     started = time.perf_counter()
-    for step in workbench.heal(recipe):
+    for step in workbench.variants.heal(recipe):
         _say(step)
     seconds = time.perf_counter() - started
     built = {"before": workbench.variants.unsettled(replace(recipe, heal=0))}

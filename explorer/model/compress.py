@@ -24,8 +24,8 @@ from explorer.model import structure
 from explorer.model.encode import Job, store, store_together, together
 from explorer.model.facts import Facts, ReducedFacts
 from explorer.model.plan import NOTHING, Allotment, Plan, plans
+from explorer.progress import HealStep
 from explorer.recipe import Recipe
-from explorer.records import HealStep
 
 R = TypeVar("R")
 Stores = Mapping[str, list[list[Stored]]]  # target → branches of factors

@@ -24,7 +24,7 @@ from explorer.layers.targets import targets
 from explorer.methods import bits, distill
 from explorer.methods.quantize import groups_of
 from explorer.model.teach import Lessons, trainable_dtype
-from explorer.records import HealStep
+from explorer.progress import HealStep
 
 WINDOWS = 2  # in a step
 RATES = {"values": 1e-3, "factors": 4e-3, "scales": 4e-3, "vectors": 4e-3}  # of Adam, relative to what is trained

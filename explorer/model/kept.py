@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from explorer.layers.storage import tensors_of
 from explorer.model.compress import Built, skeleton
 from explorer.model.plan import Allotment
+from explorer.progress import HealStep
 from explorer.recipe import Recipe
-from explorer.records import HealStep
 
 LARGEST_TOTAL = 3_000_000_000  # bytes of all kept models; the oldest go first
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from explorer.layers import dense
 from explorer.methods import distill
 from explorer.model.calibrate import windows_of
 from explorer.model.decode import Batch
@@ -64,13 +65,10 @@ class Lessons:
 
 
 def trainable_dtype(model: nn.Module) -> torch.dtype:
-    """The model's dtype where this machine multiplies in it; float32 where a CPU only emulates bfloat16 or float16."""
+    """The model's dtype where this machine multiplies in it; float32 where a CPU only emulates that."""
     first = next(model.parameters())
-    if first.device.type != "cpu" or first.dtype == torch.float32:
-        return first.dtype
-    able: Mapping[str, Any] = torch.cpu.get_capabilities()
-    fast = first.dtype == torch.bfloat16 and any(able.get(word) for word in ("avx512_bf16", "amx_bf16", "bf16"))
-    return torch.bfloat16 if fast else torch.float32
+    slow = first.device.type == "cpu" and (dense.WIDENS or first.dtype == torch.float16)
+    return torch.float32 if slow else first.dtype
 
 
 def lessons(

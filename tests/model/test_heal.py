@@ -18,8 +18,8 @@ from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.teach import Lessons
+from explorer.progress import HealStep
 from explorer.recipe import Recipe
-from explorer.records import HealStep
 
 FactsOf = Callable[[nn.Module], Facts]
 RECIPES = [
