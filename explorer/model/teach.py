@@ -121,8 +121,11 @@ def _read(teacher: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    top, log_p = zip(*(distill.likeliest(rows, TOP) for rows in logits), strict=True)
-    return torch.stack(top), torch.stack(log_p)
+    parts = zip(
+        *(distill.likeliest(rows, TOP) for rows in torch.split(logits.flatten(0, 1), distill.ROWS)), strict=True
+    )
+    top, log_p = (torch.cat(part).view(*logits.shape[:2], -1) for part in parts)
+    return top, log_p
 
 
 def _write(
