@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from explorer import bench
-from explorer.commands import choose, measure, speed, write
+from explorer.commands import choose, heal, measure, speed, write
 from explorer.commands.options import model_options, open_model, read_text, recipe_options, tell
 from explorer.model.preflight import ModelRejected
 
@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m explorer", description="Compress a language model and measure it.")
     commands = parser.add_subparsers(dest="command", required=True)
     model, recipe = model_options(), recipe_options()
-    for part in (measure, speed, write, choose):
+    for part in (measure, speed, write, heal, choose):
         part.add(commands, model, recipe)
     measuring = commands.add_parser("bench", parents=[model], help="how fast this program is here, as JSON")
     measuring.add_argument("--text", type=Path, help="text for the distances; the project's own by default")

@@ -28,6 +28,9 @@ RANGES: Mapping[str, Range] = {
     "width": Range(low=0.0, high=0.9, step=0.05),
     "heads": Range(low=0.0, high=0.9, step=0.05),
     "residual_rank": Range(low=0, high=128, step=8),
+    "heal": Range(low=0, high=1000, step=10),
+    "heal_rate": Range(low=0.1, high=10, step=0.1),
+    "heal_seed": Range(low=0, high=999, step=1),
 }
 SPARSITY, KEEP = RANGES["sparsity"], RANGES["keep"]
 BITS = (16, 8, 7, 6, 5, 4, 3, 2)
@@ -76,6 +79,8 @@ class Recipe:
     depth, width, heads: shares of the blocks, of the MLP's channels and of the attention's groups of heads taken out;
         `depth_by` and `width_by` are how they are chosen.
     head_bits: bits of the embedding and the output head.
+    heal: steps of training by knowledge distillation from the original, after all else; `heal_rate` is its learning
+        rate as a multiple of the usual one, `heal_seed` decides the order of its texts.
     layers: exceptions, each `NAME=bits:4,sparsity:0.5`; protect: names left as they are. A name is a kind (attention,
         mlp, head, embedding, first, last), a layer's name or its end, or a pattern with * and ?.
     """
@@ -98,13 +103,19 @@ class Recipe:
     depth_by: str = "influence"
     width_by: str = "nystrom"
     head_bits: int = 16
+    heal: int = 0
+    heal_rate: float = 1.0
+    heal_seed: int = 0
     layers: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, range_ in RANGES.items():
             object.__setattr__(self, name, _in_range(name, getattr(self, name), range_))
-        object.__setattr__(self, "residual_rank", int(self.residual_rank))
+        for name in ("residual_rank", "heal", "heal_seed"):
+            if getattr(self, name) != int(getattr(self, name)):
+                raise ValueError(f"{name} must be a whole number, not {getattr(self, name):g}.")
+            object.__setattr__(self, name, int(getattr(self, name)))
         for name in ("bits", "head_bits"):
             value = getattr(self, name)
             if isinstance(value, bool) or value not in BITS:
@@ -145,6 +156,9 @@ class Recipe:
             reset += ["factorize", "allocate"]
         reset += ["depth_by"] if not self.depth else []
         reset += ["width_by"] if not self.width else []
+        whole = dense and self.keep == 1 and self.bits == self.head_bits == 16 and not exceptions
+        reset += ["heal"] if whole and not self.structural else []
+        reset += ["heal_rate", "heal_seed"] if "heal" in reset or not self.heal else []
         for name in reset:
             object.__setattr__(self, name, plain[name])
 
@@ -198,7 +212,7 @@ class Recipe:
     @property
     def slow(self) -> bool:
         """Whether it takes a method that is too slow to follow a hand: kept on disk once it was worked out."""
-        return self.hands_on or self.quant in ("awq", "hqq") or self.residual_rank > 0
+        return self.hands_on or self.quant in ("awq", "hqq") or self.residual_rank > 0 or self.heal > 0
 
     @property
     def data_free(self) -> bool:
@@ -268,6 +282,10 @@ class Recipe:
         if self.group != "auto" and min(self.bits, self.head_bits) < 16:
             parts.append("whole rows" if self.group == "0" else f"groups of {self.group}")
         parts += [f"residual rank {self.residual_rank}"] if self.residual_rank else []
+        if self.heal:
+            odd = [f"rate {self.heal_rate:g}"] if self.heal_rate != 1 else []
+            odd += [f"seed {self.heal_seed}"] if self.heal_seed else []
+            parts.append(f"healed {self.heal} steps" + (f" ({', '.join(odd)})" if odd else ""))
         few = len(self.layers) <= MANY
         parts += [f"except {entry}" for entry in self.layers] if few else [f"except {len(self.layers)} layers"]
         parts += [f"{entry} protected" for entry in self.protect]

@@ -5,7 +5,7 @@ import copy
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,19 @@ from torch import nn
 from explorer.layers.targets import siblings, targets
 from explorer.measure import size
 from explorer.model import kept
-from explorer.model.compress import Built, build, kernels_of, notes_of, reduce, settle
+from explorer.model.compress import Built, build, kernels_of, notes_of, reduce, scaled, settle
 from explorer.model.facts import Facts
+from explorer.model.heal import heal
 from explorer.model.plan import NOTHING, Allotment
+from explorer.model.teach import Lessons
+from explorer.progress import HealStep
 from explorer.recipe import Recipe
 from explorer.records import Footprint
 
 KEPT = 3  # variants in memory
+
+Steps = Generator[float, None, Built]
+Stopped = Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,8 @@ class Variant:
 
 
 class Variants:
-    """`step` runs one step of work on the model where and when it may run (see `Workbench`)."""
+    """`step` runs one step of work on the model where and when it may run (see `Workbench`); `teach` gives the lessons
+    that students learn from. `curves` are those of all that were healed, the one at work included."""
 
     def __init__(
         self,
@@ -45,8 +52,10 @@ class Variants:
         facts: Facts,
         folder: Path,
         step: Callable[[Callable[[], Any]], Any] = lambda work: work(),
+        teach: Callable[[], Generator[float, None, Lessons]] | None = None,
     ) -> None:
         self._base, self._facts, self._folder, self._step = base, facts, folder, step
+        self._teach = teach
         self._siblings = siblings(base)
         shapes: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in base.buffers()}
         shapes |= {id(p): nn.Parameter(torch.empty_like(p, device="meta"), False) for p in base.parameters()}
@@ -54,6 +63,7 @@ class Variants:
         self._predictors = {Recipe(): size.Predictor(base, targets(base))}
         self._ready: OrderedDict[Recipe, Variant] = OrderedDict()
         self.allotted: dict[Recipe, Allotment] = {}
+        self.curves: dict[Recipe, tuple[HealStep, ...]] = {}
         self._turn = 0  # goes up when facts get better
 
     def predict(self, recipe: Recipe) -> Footprint:
@@ -68,8 +78,12 @@ class Variants:
             self._predictors[cuts] = size.Predictor(smaller, targets(smaller), self._predictors[Recipe()])
         return self._predictors[cuts]
 
-    def apply(self, recipe: Recipe) -> Iterator[float]:
-        """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop."""
+    def apply(self, recipe: Recipe, stopped: Stopped = lambda: False) -> Iterator[float]:
+        """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop.
+
+        When `stopped` says so, healing ends early: what there is then is the recipe with the steps that were done, the
+        last of its curve, and published as that.
+        """
         if self._recall(recipe):
             return
         started, turn = time.perf_counter(), self._turn
@@ -80,24 +94,66 @@ class Variants:
         if found:
             self._step(lambda: self._publish(recipe, found, started))
             return
-        steps = self._no_grad(build(self._base, recipe, self._facts))
+        steps = self._no_grad(self._made(recipe, stopped))
         share: float | Built = 0.0
         while not isinstance(share, Built):
             share = self._step(lambda: next(steps))
             if not isinstance(share, Built):
                 yield share
         built = share
+        done = replace(recipe, heal=built.curve[-1].step) if built.curve else recipe
 
         def finish() -> bool:
             if self._turn != turn and not recipe.data_free:
                 return False
-            if recipe.slow and (self._facts.file or recipe.data_free):  # kept once the facts are
-                kept.save(built, self._reduced(recipe), file)
-            self._publish(recipe, built, started)
+            if done.slow and (self._facts.file or recipe.data_free):  # kept once the facts are
+                kept.save(built, self._reduced(done), self._file(done))
+            self._publish(done, built, started)
             return True
 
         if not self._step(finish):  # meanwhile the facts have got better
-            yield from self.apply(recipe)
+            yield from self.apply(recipe, stopped)
+
+    def _made(self, recipe: Recipe, stopped: Stopped = lambda: False, plain: bool = False) -> Steps:
+        """Built from the original, and healed; `plain` by the next-token loss, to compare with."""
+        if not recipe.heal:
+            return (yield from build(self._base, recipe, self._facts))
+        if self._teach is None:
+            raise ValueError("There are no texts here to heal with.")
+        if not plain:
+            self.curves.pop(recipe, None)
+        wounded = replace(recipe, heal=0)
+        built = kept.load(self._reduced(wounded), wounded, self._file(wounded)) if wounded.slow else None
+        if built is None:
+            built = yield from scaled(build(self._base, wounded, self._facts), 0.0, 0.1)
+        lessons = yield from scaled(self._teach(), 0.1, 0.2)
+        options: dict[str, Any] = {"rate": recipe.heal_rate, "seed": recipe.heal_seed, "plain": plain}
+        options |= {"everything": recipe.structural, "stopped": stopped}
+        steps, curve = heal(built.model, lessons, recipe.heal, **options), list[HealStep]()
+        while True:
+            try:
+                curve.append(next(steps))
+            except StopIteration as end:
+                return replace(built, model=end.value, curve=tuple(curve))
+            if not plain:
+                self.curves[recipe] = tuple(curve)
+            yield 0.3 + 0.7 * curve[-1].step / recipe.heal
+
+    def heal(self, recipe: Recipe, stopped: Stopped = lambda: False) -> Iterator[HealStep]:
+        """`apply` for a recipe that is healed: yields the student's progress, step by step."""
+        seen = 0
+        for _ in self.apply(recipe, stopped):
+            curve = self.curves.get(recipe, ())
+            if len(curve) > seen:
+                seen = len(curve)
+                yield curve[-1]
+
+    def control(self, recipe: Recipe) -> Iterator[float | Built]:
+        """The recipe healed by the plain next-token loss on the same text; yields shares done, at the end the model."""
+        steps = self._no_grad(self._made(recipe, plain=True))
+        while not isinstance(share := self._step(lambda: next(steps)), Built):
+            yield share
+        yield share
 
     def get(self, recipe: Recipe) -> Variant:
         """The model of a recipe; equal recipes are one variant."""
@@ -109,7 +165,7 @@ class Variants:
                 pass
 
     @staticmethod
-    def _no_grad(steps: Generator[float, None, Built]) -> Iterator[float | Built]:
+    def _no_grad(steps: Steps) -> Iterator[float | Built]:
         """Shares done, and at the end what was built; torch's grad mode is a thread's, so it never spans a yield."""
         while True:
             try:
@@ -132,6 +188,8 @@ class Variants:
     def _publish(self, recipe: Recipe, built: Built, started: float) -> None:
         """Count what is stored, move it to its kernels, and let everybody use it."""
         self.allotted[recipe] = built.allotted
+        if built.curve:
+            self.curves[recipe] = built.curve
         predicted = self.predictor(recipe).predict(recipe, built.allotted)
         with torch.no_grad():
             stored, weights = size.stored_bytes(built.model), size.kept_parameters(built.model)
@@ -163,7 +221,7 @@ class Variants:
         built: Built | float | None = None
         if recipe.slow and not anew:
             built = self._step(lambda: kept.load(self._reduced(recipe), recipe, self._file(recipe)))
-        steps = self._no_grad(build(self._base, recipe, self._facts))
+        steps = self._no_grad(self._made(recipe))
         while not isinstance(built, Built):
             built = self._step(lambda: next(steps))
         return built
@@ -179,7 +237,7 @@ class Variants:
     def forget(self) -> None:
         """What was made with facts that are better now, or is being made with them."""
         self._turn += 1
-        for stale in (self._ready, self.allotted):
+        for stale in (self._ready, self.allotted, self.curves):
             for recipe in [recipe for recipe in stale if not recipe.data_free]:
                 stale.pop(recipe)  # type: ignore[attr-defined]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from explorer.curves import Curves
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, layers, quality, size, speed
 from explorer.measure.judge import Judge
-from explorer.model import export, hub
+from explorer.model import export, hub, teach
 from explorer.model.facts import Facts, fingerprint
 from explorer.model.generate import context_length, encode_prompt, stream
 from explorer.model.plan import NOTHING
@@ -111,7 +112,9 @@ class Workbench:
         self.judged = Judge(self.loaded.model, self.passages)
         self.facts = Facts()
         name = self.fingerprint = fingerprint(self.loaded.model)
-        self.variants = Variants(self.loaded.model, self.facts, hub.cache_folder() / "variants" / name, self.step)
+        cache, texts = hub.cache_folder(), assets.texts("calibration")
+        school = partial(teach.lessons, self.loaded.model, self.loaded.tokenizer, texts, cache / "lessons", name)
+        self.variants = Variants(self.loaded.model, self.facts, cache / "variants" / name, self.step, school)
         file = hub.cache_folder() / "facts" / f"{name}.safetensors"
         about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
         self.preparation = Preparation(*about, self.step, self._forget)

@@ -19,6 +19,7 @@ ORDER = [
     "recipe",
     "techniques",
     "records",
+    "progress",
     "performance",
     "assets",
     "preflight",

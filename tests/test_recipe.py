@@ -20,6 +20,8 @@ ODD = [
     Recipe(quant="nf4", double=True),
     Recipe(quant="int8", head_bits=6),
     Recipe(keep=0.6, factorize="asvd", allocate="global"),
+    Recipe(sparsity=0.5, heal=150, heal_rate=0.5, heal_seed=3),
+    Recipe(depth=0.5, heal=60),
     Recipe(depth=0.1, depth_by="angular", width=0.25, width_by="flap", heads=0.3),
     Recipe(layers=("mlp=bits:4,keep:0.8", "model.layers.0.*=bits:8,group:0"), protect=("first", "head")),
 ]
@@ -120,6 +122,8 @@ def test_the_options_of_a_recipe_make_that_recipe(recipe: Recipe) -> None:
         ({"quant": "gptq", "group": "32", "residual_rank": 8}, {}),  # without rounding
         ({"factorize": "svd", "allocate": "global"}, {}),
         ({"depth_by": "angular", "width_by": "flap"}, {}),
+        ({"heal": 100, "heal_rate": 2.0, "heal_seed": 1}, {}),  # nothing was lost
+        ({"bits": 4, "heal_rate": 2.0, "heal_seed": 1}, {"bits": 4}),
         ({"pattern": "2:4"}, {"pattern": "2:4", "sparsity": 0.5}),
         ({"pattern": "4:8", "sparsity": 0.9, "scope": "global"}, {"pattern": "4:8"}),
         ({"quant": "nf4"}, {"quant": "nf4", "bits": 4}),
@@ -141,6 +145,8 @@ def test_one_meaning_is_one_key(given: dict[str, object], meant: dict[str, objec
         {"layers": ("mlp=keep:0.5",), "factorize": "svd"},
         {"head_bits": 4, "quant": "hqq", "group": "32"},
         {"sparsity": 0.5, "residual_rank": 8},
+        {"head_bits": 4, "heal": 20, "heal_rate": 2.0},
+        {"layers": ("mlp=keep:0.5",), "heal": 20, "heal_seed": 2},
     ],
 )
 def test_what_has_an_effect_in_one_place_is_kept(given: dict[str, object]) -> None:

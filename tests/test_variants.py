@@ -1,15 +1,19 @@
 """Models made from one base: foretold, built in steps, kept, and equal to a fresh one."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from explorer.measure import size
+from explorer.model import teach
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
+from explorer.model.teach import Lessons
 from explorer.recipe import Recipe
 from explorer.variants import KEPT, Variants
 
@@ -80,6 +84,73 @@ def test_few_are_in_memory_and_a_stop_leaves_nothing(variants: Variants) -> None
     assert len(variants._ready) == KEPT
     next(iter(variants.apply(SLOW)))
     assert SLOW not in variants._ready
+
+
+def lessons_of(model: nn.Module) -> Generator[float, None, Lessons]:
+    ids = torch.randint(2, 300, (8, 24), generator=torch.Generator().manual_seed(9))
+    top, log_p = teach._read(model, ids)
+    yield 1.0
+    return Lessons(ids=ids, top=top.int(), log_p=log_p.half())
+
+
+@pytest.fixture
+def school(variants: Variants, llama: Loaded) -> Variants:
+    variants._teach = lambda: lessons_of(llama.model)
+    return variants
+
+
+@pytest.mark.parametrize(
+    "wound", [{"sparsity": 0.5}, {"bits": 3, "residual_rank": 8}, {"depth": 0.5}, {"width": 0.25, "keep": 0.6}]
+)
+def test_a_healed_variant_weighs_what_the_wounded_does_and_comes_back_from_disk(
+    school: Variants, llama: Loaded, wound: dict[str, float]
+) -> None:
+    recipe, ids = Recipe(**wound, heal=6), torch.arange(2, 40)[None]  # type: ignore[arg-type]
+    shares = list(school.apply(recipe))
+    found, hurt = school.get(recipe), school.get(replace(recipe, heal=0))
+    assert shares == sorted(shares) and shares[-1] == 1
+    assert found.size.file_bytes.value == hurt.size.file_bytes.value == school.predict(recipe).file_bytes.value
+    curve = school.curves[recipe]
+    assert [step.step for step in curve] == list(range(7))
+    again = Variants(llama.model, school._facts, school._folder)  # without lessons: from disk, or not at all
+    with torch.inference_mode():
+        healed = again.get(recipe).model(ids).logits
+        assert torch.equal(healed, found.model(ids).logits) and not torch.equal(healed, hurt.model(ids).logits)
+    assert [step.to_dict() for step in again.curves[recipe]] == [step.to_dict() for step in curve]
+    assert size.stored_bytes(again.unsettled(recipe).model) == found.size.file_bytes.value
+
+
+def test_healing_that_is_stopped_is_the_recipe_of_the_steps_that_were_done(school: Variants, llama: Loaded) -> None:
+    recipe, ids = Recipe(bits=3, heal=200), torch.arange(2, 40)[None]
+    list(school.apply(recipe, lambda: len(school.curves.get(recipe, ())) > 4))
+    done = school.curves[recipe][-1].step
+    assert 0 < done < 200 and recipe not in school._ready
+    early = school._ready[replace(recipe, heal=done)]
+    fresh = Variants(llama.model, school._facts, school._folder / "other", teach=lambda: lessons_of(llama.model))
+    with torch.inference_mode():
+        assert torch.equal(early.model(ids).logits, fresh.get(replace(recipe, heal=done)).model(ids).logits)
+
+
+def test_closing_while_healing_publishes_nothing(school: Variants) -> None:
+    recipe = Recipe(bits=3, heal=200)
+    steps = school.apply(recipe)
+    while not school.curves.get(recipe):
+        next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert not school._ready and not (school._folder.exists() and list(school._folder.iterdir()))
+
+
+def test_the_control_run_is_another_model_and_is_not_published(school: Variants) -> None:
+    recipe = Recipe(sparsity=0.5, heal=6)
+    *_, control = school.control(recipe)
+    assert recipe not in school._ready and recipe not in school.curves
+    one, other = control.model.state_dict(), school.unsettled(recipe).model.state_dict()  # type: ignore[union-attr]
+    assert one.keys() == other.keys() and not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_without_lessons_nothing_is_healed(variants: Variants) -> None:
+    with pytest.raises(ValueError, match="heal"):
+        variants.get(Recipe(bits=4, quant="rtn", heal=5))
 
 
 def test_what_better_facts_change_is_forgotten(variants: Variants) -> None:

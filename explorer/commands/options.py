@@ -21,6 +21,9 @@ RANGE_HELP = {
     "width": "share of the MLP's channels taken out",
     "heads": "share of the attention's groups of heads taken out",
     "residual_rank": "rank of two factors that mend what was lost",
+    "heal": "steps of training by knowledge distillation from the original",
+    "heal_rate": "its learning rate, as a multiple of the usual one",
+    "heal_seed": "its order of texts",
 }
 
 

@@ -235,10 +235,17 @@ class References:
     def compare(self, unsettled: nn.Module) -> tuple[float, int]:
         """(mean KL, tokens) of the weights as they are stored, decoded to float32, so that the rounding of activations
         to the model's dtype (about .001 nats in bfloat16) does not hide small distances."""
+        scores = self._scores(unsettled)
+        return mean_kl(scores), sum(s.tokens for s in scores)
+
+    def kl(self, unsettled: nn.Module) -> Reading:
+        """The same mean KL with its 95 % interval."""
+        scores = self._scores(unsettled)
+        return Blocks([len(s.kl) for s in scores]).mean(_joined(scores, "kl"), "nats", positive=True)
+
+    def _scores(self, unsettled: nn.Module) -> list[Score]:
         exact = decoded(unsettled).float()
-        scores = [score(p, q, logits_of(exact, p)) for p, q in zip(self.passages, self.logits, strict=True)]
-        tokens = sum(s.tokens for s in scores)
-        return mean_kl(scores), tokens
+        return [score(p, q, logits_of(exact, p)) for p, q in zip(self.passages, self.logits, strict=True)]
 
 
 @torch.no_grad()

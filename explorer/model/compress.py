@@ -24,6 +24,7 @@ from explorer.model import structure
 from explorer.model.encode import Job, store, store_together, together
 from explorer.model.facts import Facts, ReducedFacts
 from explorer.model.plan import NOTHING, Allotment, Plan, plans
+from explorer.progress import HealStep
 from explorer.recipe import Recipe
 
 R = TypeVar("R")
@@ -32,11 +33,13 @@ Stores = Mapping[str, list[list[Stored]]]  # target → branches of factors
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """A model that stores its weights as the recipe says (call `settle` before running it), and what was allotted."""
+    """A model that stores its weights as the recipe says (call `settle` before running it), what was allotted, and how
+    it was healed."""
 
     model: nn.Module
     allotted: Allotment
     note: str = ""
+    curve: tuple[HealStep, ...] = ()
 
 
 def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, None, Built]:
@@ -54,7 +57,7 @@ def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, Non
     allotted = allot(base, found, recipe, facts)
     planned = plans(found, recipe, allotted)
     scales = _input_scales(base, recipe, facts, planned) if recipe.quant == "awq" else {}
-    stores = yield from _scaled(_stores(base, found, recipe, facts, planned, scales), start, 1 - start)
+    stores = yield from scaled(_stores(base, found, recipe, facts, planned, scales), start, 1 - start)
     return Built(model=_install(base, found, planned, stores, scales), allotted=allotted, note=note)
 
 
@@ -169,7 +172,7 @@ def _stores(
         done += 1
         yield done / steps
     for batch in batches:
-        results = yield from _scaled(store_together(batch, recipe), done / steps, len(batch) / steps)
+        results = yield from scaled(store_together(batch, recipe), done / steps, len(batch) / steps)
         stored |= {(job.name, job.place): one for job, one in zip(batch, results, strict=True)}
         done += len(batch)
     stores: dict[str, list[list[Stored]]] = {}
@@ -185,7 +188,7 @@ def _stores(
     return stores
 
 
-def _scaled(steps: Generator[float, None, R], start: float, part: float) -> Generator[float, None, R]:
+def scaled(steps: Generator[float, None, R], start: float, part: float) -> Generator[float, None, R]:
     """The same steps, whose share done is a part of something larger."""
     while True:
         try:

@@ -43,7 +43,7 @@ class Continuation:
         """ids (texts, tokens); one token after the first ones runs in the own step where the model has one."""
         further = self.own_step and self.length and ids.shape[1] == 1
         step = (self.step or step_of(self.model)) if further else None
-        logits = reference(self.model, ids, self.cache) if step is None else self._own(step, ids)
+        logits = reference(self.model, ids, self.cache) if step is None else self._own(step, ids)[0]
         self.length += ids.shape[1]
         return logits
 
@@ -53,6 +53,22 @@ class Continuation:
         if self.length >= self._kept[0].shape[2]:
             self._kept = [F.pad(t, (0, 0, 0, max(64, self.length))) for t in self._kept]
         return step(ids, self.length, self._kept)
+
+
+class Batch(Continuation):
+    """Texts of one length that a model goes on with all at once."""
+
+    @torch.inference_mode()
+    def feed(self, ids: Tensor) -> Tensor:
+        """ids (texts, tokens) → the logits behind each of them, (texts, tokens, vocabulary)."""
+        step = step_of(self.model) if self.length and ids.shape[1] == 1 else None
+        if step is None:
+            cache = {_cache_word(self.model): self.cache}
+            logits: Tensor = self.model(input_ids=ids, **cache, use_cache=True).logits
+        else:
+            logits = self._own(step, ids)[:, None]
+        self.length += ids.shape[1]
+        return logits
 
 
 class Block(NamedTuple):
@@ -102,8 +118,8 @@ class Step:
         self.head = _single(lm_head)
 
     def __call__(self, ids: Tensor, place: int, kept: list[Tensor]) -> Tensor:
-        """ids (texts, 1) at position `place`; writes their keys and values into `kept`; logits of the first text,
-        (vocabulary,) float32."""
+        """ids (texts, 1) at position `place`; writes their keys and values into `kept`; logits (texts, vocabulary)
+        float32."""
         if place >= len(self.cos):
             self._turn_to(2 * place + 64, ids.device)
         heads, groups, size, dtype, texts = self.heads, self.groups, self.size, self.dtype, ids.shape[0]
@@ -126,7 +142,7 @@ class Step:
             gate, up = gate_up(after(x).to(dtype)).chunk(2, dim=1)
             x = x.add_(down(act(gate).mul_(up)))
         logits: Tensor = self.head(self.norm(x).to(dtype))
-        return logits[0].float()
+        return logits.float()
 
     def _turn_to(self, length: int, device: torch.device) -> None:
         """Rotary tables for `length` positions, (length, heads + 2 groups, head): values are turned by nothing, and the
@@ -174,7 +190,7 @@ def _agrees(model: nn.Module, step: Step) -> bool:
     apart = 0.0
     for place in range(6, 10):
         token = ids[:, place : place + 1]
-        p, q = theirs.feed(token).log_softmax(-1), ours._own(step, token).log_softmax(-1)
+        p, q = theirs.feed(token).log_softmax(-1), ours._own(step, token)[0].log_softmax(-1)
         ours.length += 1
         apart += float((p.exp() * (p - q)).sum()) / 4
     return apart < TOLERANCE.get(step.dtype, 1e-4)

@@ -34,14 +34,8 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Ten
     except UnicodeEncodeError:
         raise ValueError("The prompt holds a broken character (a lone surrogate); remove it.") from None
     if chat and tokenizer.chat_template:
-        marker = "\u0001prompt\u0001"  # the template sees a marker, so that the prompt is tokenized on its own
-        wrapped = tokenizer.apply_chat_template(
-            [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
-        )
-        before, found, after = wrapped.partition(marker)
-        if not found:
-            raise ValueError("This model's chat template leaves the prompt out; switch the chat template off.")
-        ids = _ids(tokenizer, before) + _ids(tokenizer, prompt, plain=True) + _ids(tokenizer, after)
+        before, after = template(tokenizer)
+        ids = before + _ids(tokenizer, prompt, plain=True) + after
     else:
         ids = _ids(tokenizer, prompt, plain=True)
         if tokenizer.bos_token_id is not None and getattr(tokenizer, "add_bos_token", False):
@@ -54,6 +48,18 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Ten
     if len(ids) > limit:
         raise ValueError(f"The prompt is too long: {len(ids):,} tokens, at most {limit:,} for this model.")
     return torch.tensor([ids])
+
+
+def template(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The ids that the chat template puts before and behind what a person writes."""
+    marker = "\u0001prompt\u0001"  # the template sees a marker, so that the prompt is tokenized on its own
+    wrapped = tokenizer.apply_chat_template(
+        [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
+    )
+    before, found, after = wrapped.partition(marker)
+    if not found:
+        raise ValueError("This model's chat template leaves the prompt out; switch the chat template off.")
+    return _ids(tokenizer, before), _ids(tokenizer, after)
 
 
 def stream(

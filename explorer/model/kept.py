@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from explorer.layers.storage import tensors_of
 from explorer.model.compress import Built, skeleton
 from explorer.model.plan import Allotment
+from explorer.progress import HealStep
 from explorer.recipe import Recipe
 
 LARGEST_TOTAL = 3_000_000_000  # bytes of all kept models; the oldest go first
@@ -34,6 +35,7 @@ def save(built: Built, base: nn.Module, file: Path) -> None:
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     about = {"kept": json.dumps(dict(built.allotted.kept)), "rank": json.dumps(dict(built.allotted.rank))}
     about["note"] = built.note
+    about["curve"] = json.dumps([step.to_dict() for step in built.curve])
     try:
         save_file(new, partial, metadata=about)
         partial.replace(file)
@@ -55,6 +57,7 @@ def load(base: nn.Module, recipe: Recipe, file: Path) -> Built | None:
         with safe_open(file, "pt") as opened:
             about = opened.metadata() or {}
         allotted = Allotment(kept=json.loads(about["kept"]), rank=json.loads(about["rank"]))
+        curve = tuple(HealStep.of(**step) for step in json.loads(about.get("curve", "[]")))
         tensors = load_file(file)
         model = skeleton(base, recipe, allotted)
         expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
@@ -63,14 +66,14 @@ def load(base: nn.Module, recipe: Recipe, file: Path) -> Built | None:
         if not _new(model, base).keys() <= tensors.keys():
             raise ValueError("it does not hold what the recipe stores anew")
         model.load_state_dict(tensors, strict=False, assign=True)
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         logging.getLogger(__name__).warning("a kept model is damaged, working it out again: %s", error)
         file.unlink(missing_ok=True)
         return None
     file.touch()
     device = next(base.parameters()).device
     with torch.no_grad():
-        return Built(model=model.to(device), allotted=allotted, note=about.get("note", ""))
+        return Built(model=model.to(device), allotted=allotted, note=about.get("note", ""), curve=curve)
 
 
 def _new(model: nn.Module, base: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,184 @@
+"""The original as a teacher: texts that it wrote itself beside the calibration texts, and what it predicts on them,
+worked out once a model and kept on disk, so that no teacher runs while a student learns.
+
+A model's own text is what its student must get right, whatever the model is for (Liu et al., LLM-QAT, arXiv 2305.17888,
+§3.1). Half of it goes on from the beginnings of given texts, half from the chat template alone, so that the model asks
+itself questions and answers them (Xu et al., Magpie, arXiv 2406.08464, §2).
+"""
+
+import copy
+import json
+import logging
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from explorer.layers import dense
+from explorer.methods import distill
+from explorer.model.calibrate import windows_of
+from explorer.model.decode import Batch
+from explorer.model.generate import context_length, template
+
+VERSION = "1"
+TOP = 64  # likeliest tokens kept of each prediction
+LENGTH = 256  # tokens of a window
+GIVEN_TOKENS = 32768  # of the calibration texts, at most
+WRITTEN = 64  # windows that the teacher writes in each of its two forms
+OPENING = 12  # tokens of a given text that it goes on from
+HELD_OUT = 8  # windows that nothing is learned from
+BATCH = 4  # windows at a time where nothing is written
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lessons:
+    """Windows of text, ids (windows, length), and the teacher's predictions of all tokens but the first: the likeliest
+    tokens (windows, length − 1, k) and their log-probabilities with that of all others (windows, length − 1, k + 1)."""
+
+    ids: Tensor
+    top: Tensor
+    log_p: Tensor
+
+    @cached_property
+    def held_out(self) -> list[int]:
+        """Windows that nothing is learned from, spread evenly."""
+        count = min(HELD_OUT, self.ids.shape[0] // 2)
+        return [(2 * i + 1) * self.ids.shape[0] // (2 * count) for i in range(count)]
+
+    @cached_property
+    def learned(self) -> list[int]:
+        return [i for i in range(self.ids.shape[0]) if i not in set(self.held_out)]
+
+    def next_tokens(self) -> "Lessons":
+        """The same text without the teacher: each next token has probability 1."""
+        top = self.ids[:, 1:, None]
+        certain = torch.tensor([0.0, distill.LOWEST]).expand(*top.shape[:2], 2)
+        return Lessons(ids=self.ids, top=top, log_p=certain)
+
+
+def trainable_dtype(model: nn.Module) -> torch.dtype:
+    """The model's dtype where this machine multiplies in it; float32 where a CPU only emulates that."""
+    first = next(model.parameters())
+    slow = first.device.type == "cpu" and (dense.WIDENS or first.dtype == torch.float16)
+    return torch.float32 if slow else first.dtype
+
+
+def lessons(
+    model: nn.Module, tokenizer: Any, texts: Mapping[str, Sequence[str]], folder: Path, name: str
+) -> Generator[float, None, Lessons]:
+    """What is kept in `folder` for the model of this name and these texts, or made anew; yields the share done."""
+    about = [VERSION, TOP, LENGTH, GIVEN_TOKENS, WRITTEN, OPENING, {k: list(v) for k, v in texts.items()}]
+    file = folder / f"{name}-{sha256(json.dumps(about).encode()).hexdigest()[:8]}.safetensors"
+    found = _load(file)
+    if found is None:
+        found = yield from _made(model, tokenizer, texts)
+        _save(found, file)
+    return found
+
+
+def _made(model: nn.Module, tokenizer: Any, texts: Mapping[str, Sequence[str]]) -> Generator[float, None, Lessons]:
+    length = min(LENGTH, context_length(model))
+    dtype = trainable_dtype(model)
+    teacher = model if next(model.parameters()).dtype == dtype else copy.deepcopy(model).to(dtype)
+    given = [w for w in windows_of(tokenizer, texts, GIVEN_TOKENS, length) if w.shape[1] == length]
+    openings = _openings(tokenizer, texts, min(OPENING, length // 2))
+    starts = [torch.tensor([openings[i % len(openings)] for i in range(WRITTEN)])]
+    chat = template(tokenizer)[0] if tokenizer.chat_template else []
+    starts.append(torch.tensor([chat] * WRITTEN) if 0 < len(chat) < length // 2 else starts[0])
+    reads = [torch.cat(given[at : at + BATCH]) for at in range(0, len(given), BATCH)]
+    steps, done = len(reads) + sum(1 + length - start.shape[1] for start in starts), 0
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for ids in reads:
+        found.append((ids, *_read(teacher, ids)))
+        done += 1
+        yield done / steps
+    noise = torch.Generator().manual_seed(0)
+    for start in starts:
+        writing = _write(teacher, start, length, noise)
+        for part in writing:
+            if part is not None:
+                found.append(part)
+            done += 1
+            yield done / steps
+    ids, top, log_p = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+    return Lessons(ids=ids, top=top.int(), log_p=log_p.half())
+
+
+@torch.inference_mode()
+def _read(teacher: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Top and log_p of ids (windows, length)."""
+    device = next(teacher.parameters()).device
+    logits: Tensor = teacher(input_ids=ids.to(device), use_cache=False).logits[:, :-1]
+    return _likeliest(logits)
+
+
+def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    parts = zip(
+        *(distill.likeliest(rows, TOP) for rows in torch.split(logits.flatten(0, 1), distill.ROWS)), strict=True
+    )
+    top, log_p = (torch.cat(part).view(*logits.shape[:2], -1) for part in parts)
+    return top, log_p
+
+
+def _write(
+    teacher: nn.Module, start: Tensor, length: int, noise: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
+    """Go on from start (texts, tokens), each token drawn from the likeliest; None a step, at the end what it wrote."""
+    writing = Batch(teacher)
+    ids, parts = start, list[tuple[Tensor, ...]]()
+    while True:
+        top, log_p = _likeliest(writing.feed(ids.to(next(teacher.parameters()).device)))
+        parts.append((ids, top, log_p))
+        done = sum(part[0].shape[1] for part in parts)
+        if done == length:
+            break
+        drawn = torch.multinomial(log_p[:, -1, :-1].exp().cpu(), 1, generator=noise)
+        ids = top[:, -1].cpu().gather(1, drawn)
+        yield None
+    written, top, log_p = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
+    yield written, top[:, :-1], log_p[:, :-1]
+
+
+def _openings(tokenizer: Any, texts: Mapping[str, Sequence[str]], length: int) -> list[list[int]]:
+    """First tokens of the texts and of their second halves, mixed; all of one length."""
+    bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    found = []
+    for text in (text for group in texts.values() for text in group):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        for at in (0, len(ids) // 2):
+            opening = [*bos, *ids[at:]][:length]
+            found += [opening] if len(opening) == length else []
+    if not found:
+        raise ValueError("The calibration texts are too short to go on from.")
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0)).tolist()
+    return [found[i] for i in order]
+
+
+def _save(found: Lessons, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        save_file({"ids": found.ids, "top": found.top, "log_p": found.log_p}, partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _load(file: Path) -> Lessons | None:
+    """None where there is none; a damaged file is removed and counts as absent."""
+    if not file.exists():
+        return None
+    try:
+        return Lessons(**load_file(file))
+    except (SafetensorError, OSError, TypeError) as error:
+        logging.getLogger(__name__).warning("kept lessons are damaged, working them out again: %s", error)
+        file.unlink(missing_ok=True)
+        return None

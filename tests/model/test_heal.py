@@ -1,0 +1,196 @@
+"""Healing: nearer to the original on text that was held out, in the stored form, by the same way every time."""
+
+import copy
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from explorer.layers.linear import CompressedLinear
+from explorer.measure.size import stored_bytes
+from explorer.methods import distill
+from explorer.model import export, heal, teach
+from explorer.model.compress import build, compress, settle
+from explorer.model.facts import Facts
+from explorer.model.hub import Loaded
+from explorer.model.plan import NOTHING
+from explorer.model.teach import Lessons
+from explorer.progress import HealStep
+from explorer.recipe import Recipe
+
+FactsOf = Callable[[nn.Module], Facts]
+RECIPES = [
+    Recipe(sparsity=0.5),
+    Recipe(sparsity=0.5, scope="layer", bits=4),
+    Recipe(bits=3),
+    Recipe(bits=4, group="0"),
+    Recipe(bits=2, quant="awq", residual_rank=8),
+    Recipe(keep=0.5),
+    Recipe(keep=0.6, sparsity=0.3, bits=4),
+    Recipe(quant="nf4"),
+    Recipe(quant="int8", head_bits=4),
+    Recipe(quant="nf4", double=True),
+    Recipe(sparsity=0.5, bits=3, head_bits=4, protect=("first",)),
+]
+
+
+@pytest.fixture
+def lessons(llama: Loaded) -> Lessons:
+    """The tiny model's predictions on random tokens."""
+    ids = torch.randint(2, 300, (24, 64), generator=torch.Generator().manual_seed(7))
+    top, log_p = teach._read(llama.model, ids)
+    return Lessons(ids=ids, top=top.int(), log_p=log_p.half())
+
+
+def run(steps: Generator[HealStep, None, nn.Module]) -> tuple[nn.Module, list[HealStep]]:
+    curve = []
+    while True:
+        try:
+            curve.append(next(steps))
+        except StopIteration as end:
+            return end.value, curve
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=Recipe.to_query)
+def test_masks_and_codes_stay_and_all_else_gets_nearer_at_no_byte(
+    llama: Loaded, facts_of: FactsOf, lessons: Lessons, recipe: Recipe
+) -> None:
+    base, hurt = state(llama.model), compress(llama.model, recipe, facts_of(llama.model))
+    before = state(hurt)
+    healed, curve = run(heal.heal(hurt, lessons, 30))
+    after = state(healed)
+    assert same(before, state(hurt)) and same(base, state(llama.model))
+    assert {n: (t.shape, t.dtype) for n, t in after.items()} == {n: (t.shape, t.dtype) for n, t in before.items()}
+    whole = [n for n, t in before.items() if t.dtype == torch.uint8 or n.endswith((".bitmap", ".packed", ".zero"))]
+    assert all(torch.equal(before[name], after[name]) for name in whole)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert stored_bytes(healed) == stored_bytes(hurt)
+    for name, module in healed.named_modules():
+        if isinstance(module, CompressedLinear) and len(module.stored()) == 1:
+            zeros = hurt.get_submodule(name).weight() == 0
+            assert not recipe.sparsity or (module.weight()[zeros] == 0).all()
+    assert min(step.kl.value for step in curve) < curve[0].kl.value
+
+
+@pytest.mark.parametrize("recipe", [Recipe(sparsity=0.5), Recipe(bits=3), Recipe(keep=0.6)], ids=Recipe.to_query)
+def test_the_kl_that_is_told_is_that_of_the_stored_model(llama32: Loaded, facts_of: FactsOf, recipe: Recipe) -> None:
+    ids = torch.randint(2, 300, (24, 64), generator=torch.Generator().manual_seed(7))
+    lessons = Lessons(ids=ids, **dict(zip(("top", "log_p"), teach._read(llama32.model, ids), strict=True)))
+    healed, curve = run(heal.heal(compress(llama32.model, recipe, facts_of(llama32.model)), lessons, 8))
+    told = min(step.kl.value for step in curve)
+    held = lessons.held_out
+    with torch.inference_mode():
+        logits = healed(input_ids=ids[held]).logits[:, :-1].flatten(0, 1)
+    found = distill.divergence(logits, lessons.top[held].flatten(0, 1), lessons.log_p[held].flatten(0, 1))
+    assert float(found) == pytest.approx(told, rel=1e-3, abs=1e-5)
+
+
+def test_healing_is_the_same_every_time_and_another_order_is_another_result(
+    llama: Loaded, facts_of: FactsOf, lessons: Lessons
+) -> None:
+    hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
+    first, again, other = (state(run(heal.heal(hurt, lessons, 6, seed=seed))[0]) for seed in (0, 0, 1))
+    assert same(first, again) and not same(first, other)
+
+
+def test_a_stop_leaves_what_so_many_steps_would_have_made(llama: Loaded, facts_of: FactsOf, lessons: Lessons) -> None:
+    hurt, seen = compress(llama.model, Recipe(bits=3), facts_of(llama.model)), list[int]()
+
+    def stopped() -> bool:
+        seen.append(1)
+        return len(seen) > 7
+
+    early, curve = run(heal.heal(hurt, lessons, 200, stopped=stopped))
+    short, _ = run(heal.heal(hurt, lessons, 7))
+    assert curve[-1].step == 7 and same(state(early), state(short))
+    untouched, curve = run(heal.heal(hurt, lessons, 200, stopped=lambda: True))
+    assert [step.step for step in curve] == [0] and same(state(untouched), state(hurt))
+
+
+def test_the_best_is_kept_where_training_makes_it_worse(llama: Loaded, facts_of: FactsOf, lessons: Lessons) -> None:
+    hurt = compress(llama.model, Recipe(bits=8), facts_of(llama.model))
+    healed, curve = run(heal.heal(hurt, lessons, 4, rate=3000.0))
+    assert curve[-1].kl.value > curve[0].kl.value and curve[-1].best_step == 0
+    assert same(state(healed), state(hurt))
+
+
+def test_the_control_run_learns_the_next_token(llama: Loaded, facts_of: FactsOf, lessons: Lessons) -> None:
+    hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
+    _, curve = run(heal.heal(hurt, lessons, 1, plain=True))
+    student = heal.Student(hurt, False)
+    trainer = heal._Trainer(student, lessons, 1, 1.0, 0, True)
+    windows = [next(trainer.order) for _ in range(heal.WINDOWS)]
+    ids = lessons.ids[windows]
+    with torch.inference_mode():
+        logits = hurt(input_ids=ids).logits[:, :-1].float().flatten(0, 1)
+    wanted = nn.functional.cross_entropy(logits, ids[:, 1:].flatten())
+    assert curve[1].training_loss.value == pytest.approx(float(wanted), rel=0.02)
+
+
+def test_a_student_of_fewer_blocks_learns_with_all_its_weights_and_stays_a_plain_model(
+    llama: Loaded, facts_of: FactsOf, lessons: Lessons, tmp_path: Path
+) -> None:
+    recipe = Recipe(depth=0.5, width=0.25)
+    hurt = compress(llama.model, recipe, facts_of(llama.model))
+    healed, curve = run(heal.heal(hurt, lessons, 60, rate=3.0, everything=True))
+    assert curve[-1].kl.value < 0.9 * curve[0].kl.value
+    export.write(healed, (recipe, NOTHING, "someone/base"), llama.tokenizer, {}, tmp_path / "student")
+    opened = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
+    with torch.inference_mode():
+        assert torch.equal(opened(lessons.ids).logits, healed(lessons.ids).logits)
+
+
+@pytest.mark.parametrize("recipe", RECIPES[:7], ids=Recipe.to_query)
+def test_an_export_of_a_healed_model_reads_back_equal(
+    llama: Loaded, facts_of: FactsOf, lessons: Lessons, recipe: Recipe, tmp_path: Path
+) -> None:
+    steps = build(llama.model, recipe, facts_of(llama.model))
+    built, _ = run(steps)  # type: ignore[arg-type]
+    healed, _ = run(heal.heal(built.model, lessons, 3))  # type: ignore[arg-type, union-attr]
+    about = (recipe, built.allotted, "someone/base")  # type: ignore[union-attr]
+    assert export.write(healed, about, llama.tokenizer, {}, tmp_path / "out") == stored_bytes(healed)
+    model, _, _ = export.read(tmp_path / "out")
+    with torch.inference_mode():
+        wanted = settle(copy.deepcopy(healed))(lessons.ids[:2]).logits
+        assert torch.equal(model(lessons.ids[:2]).logits, wanted)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("columns, size", [(12, 4), (10, 4), (7, 7)])
+def test_the_slope_of_a_scale_is_that_of_the_plain_formula(masked: bool, columns: int, size: int) -> None:
+    noise = torch.Generator().manual_seed(4)
+    decoded = torch.randn(5, 2 * columns if masked else columns, generator=noise)
+    mask = None
+    if masked:
+        mask = torch.zeros(decoded.shape, dtype=torch.bool)
+        for row in mask:
+            row[torch.randperm(len(row), generator=noise)[:columns]] = True
+        decoded = decoded * mask
+    groups = -(-columns // size)
+    gain = (0.1 * torch.randn(5, groups, generator=noise)).requires_grad_(True)
+    pull = torch.randn(decoded.shape, generator=noise)
+    (found,) = torch.autograd.grad((heal._Scaled.apply(gain, decoded, mask, columns, size) * pull).sum(), gain)
+    wanted = torch.zeros(5, groups)
+    for row in range(5):
+        places = mask[row].nonzero()[:, 0].tolist() if mask is not None else range(columns)
+        for at, place in enumerate(places):
+            wanted[row, at // size] += decoded[row, place] * pull[row, place]
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_there_must_be_something_to_train_and_a_loss_that_is_a_number(llama: Loaded, lessons: Lessons) -> None:
+    broken = copy.deepcopy(llama.model)
+    next(p for p in broken.parameters() if p.dim() == 1).data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="not a number"):
+        run(heal.heal(broken, lessons, 3))
