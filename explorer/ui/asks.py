@@ -30,6 +30,7 @@ class Controls(NamedTuple):
     width: Any = 0
     heads: Any = 0
     residual_rank: Any = 0
+    heal: Any = 0
     layers: Any = ""
     protect: Any = ""
     prompt: Any = ""
@@ -68,6 +69,7 @@ def ask_from(values: Controls, calibrated: bool = True) -> Ask:
         bits=int(_number(values.bits, 16)),
         head_bits=int(_number(values.head_bits, 16)),
         residual_rank=int(_nearest(_number(values.residual_rank, 0), RANGES["residual_rank"])),
+        heal=int(_nearest(_number(values.heal, 0), RANGES["heal"])),
         layers=str(values.layers or ""),  # type: ignore[arg-type]
         protect=str(values.protect or ""),  # type: ignore[arg-type]
     )

@@ -11,6 +11,7 @@ from explorer.ui.asks import AUTO, Controls
 from explorer.ui.views import WORDS
 
 LARGE = "tiiuae/falcon-180B"  # what a small one is set beside at first
+MOST_HEALING = 300  # steps on the page, a few seconds each; the command line takes more
 TEXT: dict[str, str] = WORDS["controls"]
 
 
@@ -33,7 +34,6 @@ def main_controls() -> list[Any]:
 
 def method_controls() -> list[Any]:
     """The rest of a recipe, in the order of `Controls`."""
-    rank = RANGES["residual_rank"]
     return [
         _pick("group"),
         _pick("prune"),
@@ -43,16 +43,8 @@ def method_controls() -> list[Any]:
         _pick("factorize"),
         _pick("allocate"),
         *(_percent(name, RANGES[name], 0) for name in ("depth", "width", "heads")),
-        gr.Slider(
-            rank.low,
-            rank.high,
-            0,
-            step=rank.step,
-            label=TEXT["residual_rank"],
-            info=TEXT["residual_rank_info"],
-            elem_id="residual_rank",
-            elem_classes="knob",
-        ),
+        _steps("residual_rank", RANGES["residual_rank"].high),
+        _steps("heal", MOST_HEALING),
         *(
             gr.Textbox("", label=TEXT[name], placeholder=TEXT[f"{name}_info"], max_lines=1, elem_id=name)
             for name in ("layers", "protect")
@@ -103,6 +95,20 @@ def _percent(name: str, range_: Range, value: int) -> gr.Slider:
         high,
         value,
         step=step,
+        label=TEXT[name],
+        info=TEXT[f"{name}_info"],
+        elem_id=name,
+        elem_classes="knob",
+    )
+
+
+def _steps(name: str, high: float) -> gr.Slider:
+    range_ = RANGES[name]
+    return gr.Slider(
+        range_.low,
+        high,
+        0,
+        step=range_.step,
         label=TEXT[name],
         info=TEXT[f"{name}_info"],
         elem_id=name,

@@ -129,7 +129,7 @@ class Desk:
                 yield _busy(say("preparing", share=f"{share * 100:.0f}"))
         for share in self.bench.apply(recipe):
             if recipe.slow:
-                yield _busy(say("working", share=f"{share * 100:.0f}", words=recipe.words()))
+                yield _busy(self._how_far(recipe, share))
             elif not current():
                 return
         variant = self.bench.variant(recipe)
@@ -169,6 +169,15 @@ class Desk:
                 self.bench.record(variant, quality=quality)
                 yield View(cards=self._cards(recipe))
             yield finished._replace(cards=self._cards(recipe), plot=self._plot(recipe))
+
+    def _how_far(self, recipe: Recipe, share: float) -> str:
+        """What is told of slow work: the student's progress while it heals, else the share done."""
+        curve = self.bench.variants.curves.get(recipe) if recipe.heal else None
+        if not curve or curve[-1].step == recipe.heal:
+            return say("working", share=f"{share * 100:.0f}", words=recipe.words())
+        last, left = curve[-1], curve[-1].seconds_left.value
+        told = {"step": last.step, "steps": last.steps, "kl": f"{last.kl.value:.4f}"}
+        return say("healing", **told, left=f"{left:.0f}" if left == left else "…")
 
     def _write(self, ask: Ask, current: Callable[[], bool]) -> Iterator[tuple[tuple[str, str], int, View]]:
         """Both texts, a token each in turn; the page is told at most every `UPDATE_SECONDS`."""
