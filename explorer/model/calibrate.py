@@ -117,15 +117,20 @@ def felt(
                 logits = model(inputs_embeds=start, use_cache=False).logits[0]
             slope = logits.detach().float().softmax(-1)  # of the cross entropy: probabilities, less 1 at the label
             noise = torch.Generator().manual_seed(seed)
-            drawn = torch.rand(len(slope), 1, generator=noise).to(slope.device)
-            sums = slope.cumsum(-1)  # searching in it takes a tenth of the time of torch.multinomial
-            labels = torch.searchsorted(sums, drawn * sums[:, -1:]).clamp(max=slope.shape[1] - 1)
-            del sums
+            labels = draw(slope, noise)
             slope.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=slope.dtype))
             logits.backward(slope.to(logits.dtype))
     finally:
         for handle in hooks:
             handle.remove()
+
+
+def draw(probabilities: Tensor, noise: torch.Generator) -> Tensor:
+    """A column for each row of (rows, columns) probabilities, (rows, 1), by a search in running sums: a tenth of the time
+    of torch.multinomial."""
+    sums = probabilities.cumsum(-1)
+    drawn = torch.rand(len(sums), 1, generator=noise).to(sums.device) * sums[:, -1:]
+    return torch.searchsorted(sums, drawn).clamp(max=sums.shape[1] - 1)
 
 
 def first(windows: Sequence[Tensor], tokens: int) -> list[Tensor]:

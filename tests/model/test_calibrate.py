@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from explorer.layers.targets import blocks_of, siblings, targets
-from explorer.model.calibrate import Gather, felt, first, gram_of, windows_of
+from explorer.model.calibrate import Gather, draw, felt, first, gram_of, windows_of
 from explorer.model.hub import Loaded
 
 Seen = list[tuple[str, Tensor, Tensor]]
@@ -124,7 +124,7 @@ def test_felt_gives_the_gradients_of_autograd(llama32: Loaded) -> None:
         start = model.get_input_embeddings()(ids).detach().requires_grad_(True)
         logits = model(inputs_embeds=start, use_cache=False).logits[0]
         noise = torch.Generator().manual_seed(3)
-        labels = torch.multinomial(logits.detach().softmax(-1), 1, generator=noise)[:, 0]
+        labels = draw(logits.detach().softmax(-1), noise)[:, 0]
         nn.functional.cross_entropy(logits, labels, reduction="sum").backward()
     for hook in hooks:
         hook.remove()
@@ -159,3 +159,10 @@ def test_the_first_windows_hold_so_many_tokens() -> None:
     assert [window.shape[1] for window in first(texts, 41)] == [20, 21]
     assert [window.shape[1] for window in first(texts, 42)] == [20, 21, 22]
     assert len(first(texts, 0)) == 1 and len(first(texts, 10**6)) == 5
+
+
+def test_columns_are_drawn_as_often_as_they_are_likely() -> None:
+    odds = torch.tensor([0.5, 0.0, 0.3, 0.2])
+    found = draw(odds.expand(20_000, 4), torch.Generator().manual_seed(0))
+    shares = found.flatten().bincount(minlength=4) / 20_000
+    assert (shares - odds).abs().max() < 0.02 and shares[1] == 0
