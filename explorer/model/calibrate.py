@@ -126,8 +126,8 @@ def felt(
 
 
 def draw(probabilities: Tensor, noise: torch.Generator) -> Tensor:
-    """A column for each row of (rows, columns) probabilities, (rows, 1); searching running sums takes a tenth of the time
-    of torch.multinomial."""
+    """A column for each row of (rows, columns) probabilities, (rows, 1); torch.multinomial takes ten times as long as
+    this search in running sums."""
     sums = probabilities.cumsum(-1)
     drawn = torch.rand(len(sums), 1, generator=noise).to(sums.device) * sums[:, -1:]
     return torch.searchsorted(sums, drawn).clamp(max=sums.shape[1] - 1)
