@@ -23,6 +23,7 @@ from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Stor
 from explorer.layers.targets import targets
 from explorer.methods import bits, distill
 from explorer.methods.quantize import groups_of
+from explorer.model.preflight import check_memory
 from explorer.model.teach import Lessons, trainable_dtype
 from explorer.progress import HealStep
 
@@ -31,7 +32,10 @@ RATES = {"values": 1e-3, "factors": 4e-3, "scales": 4e-3, "vectors": 4e-3}  # of
 WARM_UP = 10  # steps
 EVERY = 15  # steps between looks at the held-out windows
 CLIP = 1.0
-AVERAGE = 5.0
+AVERAGE = 5.0  # the running average reaches back over a fifth of the steps so far
+BYTES = (
+    28  # for each weight: its value, slope, both moments of Adam and average in float32, and what layers multiply by
+)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -235,7 +239,7 @@ class _Trainer:
 
     def step(self, step: int) -> float:
         """One step, from 1; the training loss in nats."""
-        pace = _pace(step, self.steps)
+        pace = min(step / WARM_UP, 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = pace * group["rate"]
         windows = list(itertools.islice(self.order, WINDOWS))
@@ -282,11 +286,17 @@ def heal(
     """Train for so many steps of `WINDOWS` windows; yields before the first and after each, and returns the best model
     by held-out KL, unsettled. When `stopped` says so the best so far is returned; the given model is never touched.
 
-    AdamW with a warm-up and a cosine to zero; `rate` multiplies `RATES`, `seed` decides the order of the windows.
+    AdamW at a steady rate after a warm-up; what is judged and kept is the running average of the steps. Neither depends
+    on how many steps are to come, so a stop leaves what a recipe of so many steps is. `rate` multiplies `RATES`, `seed`
+    decides the order of the windows.
     everything: also train plain matrices inside the blocks, where blocks, channels or heads were taken out. plain: the
     next-token loss on the same text in place of the teacher's predictions, to compare with. ValueError where there is
     nothing to train, ModelRejected where memory is short.
     """
+    layers = [
+        m for m in unsettled.modules() if isinstance(m, CompressedLinear) or everything and isinstance(m, nn.Linear)
+    ]
+    check_memory(BYTES * sum(layer.in_features * layer.out_features for layer in layers))
     student = Student(unsettled, everything)
     if not student.leaves:
         raise ValueError("Healing has nothing to train in this model.")
@@ -306,10 +316,6 @@ def heal(
         yield _record(trainer, step, loss, time.perf_counter() - started)
     trainer.put_best()
     return student.healed
-
-
-def _pace(step: int, steps: int) -> float:
-    return min(step / WARM_UP, 1.0)
 
 
 def _record(trainer: _Trainer, step: int, loss: float, seconds: float) -> HealStep:

@@ -17,6 +17,7 @@ from explorer.model.compress import build, compress, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.model.plan import NOTHING
+from explorer.model.preflight import ModelRejected
 from explorer.model.teach import Lessons
 from explorer.progress import HealStep
 from explorer.recipe import Recipe
@@ -189,7 +190,16 @@ def test_the_slope_of_a_scale_is_that_of_the_plain_formula(masked: bool, columns
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
-def test_there_must_be_something_to_train_and_a_loss_that_is_a_number(llama: Loaded, lessons: Lessons) -> None:
+def test_what_takes_too_much_memory_is_refused(
+    llama: Loaded, facts_of: FactsOf, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
+    monkeypatch.setattr(heal, "BYTES", 10**12)
+    with pytest.raises(ModelRejected, match="memory"):
+        run(heal.heal(hurt, lessons, 1))
+
+
+def test_a_loss_that_is_not_a_number_is_told(llama: Loaded, lessons: Lessons) -> None:
     broken = copy.deepcopy(llama.model)
     next(p for p in broken.parameters() if p.dim() == 1).data.fill_(torch.nan)
     with pytest.raises(ValueError, match="not a number"):
