@@ -41,11 +41,23 @@ class Continuation:
     @torch.inference_mode()
     def feed(self, ids: Tensor) -> Tensor:
         """ids (texts, tokens); one token after the first ones runs in the own step where the model has one."""
-        further = self.own_step and self.length and ids.shape[1] == 1
-        step = (self.step or step_of(self.model)) if further else None
-        logits = reference(self.model, ids, self.cache) if step is None else self._own(step, ids)[0]
+        step = (self.step or step_of(self.model)) if self.own_step and self._further(ids) else None
+        if step is not None:
+            return self._each(step, ids)[0, -1]
         self.length += ids.shape[1]
-        return logits
+        return reference(self.model, ids, self.cache)
+
+    def _further(self, ids: Tensor) -> bool:
+        """One token more, or any number once the own step has taken over: transformers' cache lacks what that wrote."""
+        return self.length > 0 and (ids.shape[1] == 1 or bool(self._kept))
+
+    def _each(self, step: "Step", ids: Tensor) -> Tensor:
+        """Token by token, (texts, tokens, vocabulary) float32."""
+        found = []
+        for token in torch.split(ids, 1, dim=1):
+            found.append(self._own(step, token))
+            self.length += 1
+        return torch.stack(found, dim=1)
 
     def _own(self, step: "Step", ids: Tensor) -> Tensor:
         if not self._kept:
@@ -61,13 +73,11 @@ class Batch(Continuation):
     @torch.inference_mode()
     def feed(self, ids: Tensor) -> Tensor:
         """ids (texts, tokens) → the logits behind each of them, (texts, tokens, vocabulary)."""
-        step = step_of(self.model) if self.length and ids.shape[1] == 1 else None
-        if step is None:
-            cache = {_cache_word(self.model): self.cache}
-            logits: Tensor = self.model(input_ids=ids, **cache, use_cache=True).logits
-        else:
-            logits = self._own(step, ids)[:, None]
+        step = step_of(self.model) if self._further(ids) else None
+        if step is not None:
+            return self._each(step, ids)
         self.length += ids.shape[1]
+        logits: Tensor = self.model(input_ids=ids, **{_cache_word(self.model): self.cache}, use_cache=True).logits
         return logits
 
 

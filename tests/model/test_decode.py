@@ -126,3 +126,12 @@ def test_a_model_that_gives_no_numbers_is_left_to_transformers() -> None:
     model = model_of(FAMILY["llama"])
     model.model.norm.weight.fill_(float("nan"))
     assert decode.step_of(model) is None
+
+
+def test_several_tokens_after_single_ones_follow_what_the_own_step_wrote(any_model: Loaded) -> None:
+    ids = torch.randint(2, 300, (1, 14), generator=torch.Generator().manual_seed(4))
+    ours, theirs = Continuation(any_model.model), Continuation(any_model.model, own_step=False)
+    for text in (ours, theirs):
+        text.feed(ids[:, :6]), text.feed(ids[:, 6:7])
+    p, q = theirs.feed(ids[:, 7:]).log_softmax(-1), ours.feed(ids[:, 7:]).log_softmax(-1)
+    assert ours.length == theirs.length == 14 and float((p.exp() * (p - q)).sum()) < 0.05

@@ -100,4 +100,4 @@ def test_many_texts_at_once_are_read_like_each_by_itself(any_model: Loaded) -> N
     for row in range(3):
         alone = Continuation(any_model.model, own_step=False).feed(ids[row : row + 1])
         p, q = alone.log_softmax(-1), whole[row, -1].log_softmax(-1)
-        assert float((p.exp() * (p - q)).sum()) < 0.1  # bfloat16 rounds a batch in another order
+        assert float((p.exp() * (p - q)).sum()) < 0.05  # bfloat16 rounds a batch in another order
