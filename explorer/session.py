@@ -5,7 +5,7 @@ import io
 import json
 import platform
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from explorer.measure.machine import processor
+from explorer.recipe import Recipe
 from explorer.records import Measurement
 from explorer.workbench import Workbench
 
@@ -50,13 +51,18 @@ def as_json(bench: Workbench) -> str:
 
 
 def as_csv(bench: Workbench) -> str:
-    """One line a setting; parts of a record in columns named by their path, empty where something was not measured."""
+    """`csv_of` all that was measured since the start, with what it was measured on in each line."""
     common = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in about(bench).items()}
-    rows = []
-    for row in bench.history():
-        record = row.to_dict()
-        words = {"setting": row.recipe.words(), "command": command(bench, row)}
-        rows.append(words | dict(_flat({k: v for k, v in record.items() if k != "recipe"})) | common)
+    return csv_of([row.to_dict() | {"command": command(bench, row)} for row in bench.history()], common)
+
+
+def csv_of(records: Iterable[Mapping[str, Any]], common: dict[str, Any]) -> str:
+    """One line a setting; parts of a record in columns named by their path, empty where something was not measured.
+    `common` stands in every line."""
+    rows = list[dict[str, Any]]()
+    for record in records:
+        words = {"setting": Recipe.from_dict(record["recipe"]).words(), "command": record.get("command")}
+        rows.append(words | dict(_flat({k: v for k, v in record.items() if k not in ("recipe", "command")})) | common)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

@@ -118,7 +118,7 @@ class Workbench:
         file = hub.cache_folder() / "facts" / f"{name}.safetensors"
         about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
         self.preparation = Preparation(*about, self.step, self._forget)
-        self.curves = Curves(self._kl_in_passing, hub.cache_folder() / "curves" / f"{name}.{self._text_name()}.json")
+        self.curves = Curves(self._kl_in_passing, hub.cache_folder() / "curves" / f"{name}.{self.text_name}.json")
 
     def prepare(self) -> Iterator[float]:
         """Calibrate and work out the facts, or wait for who is at it; yields the share done."""
@@ -228,7 +228,9 @@ class Workbench:
         if self.prepared == 1.0:
             yield from self.curves.steps()
 
-    def _text_name(self) -> str:
+    @property
+    def text_name(self) -> str:
+        """A short name for exactly these evaluation texts."""
         return sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
 
     def contributions(self, recipe: Recipe, tokens: int) -> Iterator[float | Contributions]:

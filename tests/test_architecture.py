@@ -36,6 +36,7 @@ ORDER = [
     "curves",
     "workbench",
     "session",
+    "sweep",
     "budget",
     "profiling",
     "bench_page",

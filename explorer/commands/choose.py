@@ -1,19 +1,21 @@
-"""Commands that help to choose: what a model of any size takes, and the best bits under a budget."""
+"""Commands that help to choose: what a model of any size takes, the best bits under a budget, many settings in turn."""
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import fields
 from pathlib import Path
 
-from explorer import budget, catalogue, takes
-from explorer.commands.options import Commands, build, open_model, prepare, read_text, tell_share
+from explorer import assets, budget, catalogue, sweep, takes
+from explorer.commands.options import Commands, build, open_model, prepare, read_text, recipes_of, tell_share
 from explorer.model import hub
 from explorer.recipe import Recipe
+from explorer.session import csv_of
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
-    """`what-it-takes`, `budget`."""
+    """`what-it-takes`, `budget`, `sweep`."""
     budgeting = commands.add_parser("budget", parents=[model], help="the best bits for each layer under a budget")
     limit = budgeting.add_mutually_exclusive_group(required=True)
     limit.add_argument("--mb", type=float, help="at most so many million bytes in all")
@@ -23,6 +25,15 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     budgeting.add_argument("--tokens", type=int, default=2048, help="tokens to measure on (default 2048)")
     budgeting.add_argument("--json", action="store_true")
     budgeting.set_defaults(run=_budget)
+
+    sweeping = commands.add_parser("sweep", parents=[model, recipe], help="many settings into a table; can be resumed")
+    sweeping.add_argument("--out", type=Path, required=True, help="the table, one JSON object a line; is added to")
+    sweeping.add_argument("--csv", type=Path, help="also write the table here as CSV")
+    sweeping.add_argument("--search", type=int, default=0, metavar="N", help="the N most promising (Optuna), not all")
+    sweeping.add_argument("--text", type=Path, help="your own evaluation text (UTF-8; lines of --- part passages)")
+    sweeping.add_argument("--tokens", type=int, default=2048, help="evaluation tokens (default 2048)")
+    sweeping.add_argument("--rounds", type=int, default=3, help="timing rounds; 0 leaves times out (default 3)")
+    sweeping.set_defaults(run=_sweep)
 
     taking = commands.add_parser("what-it-takes", help="what any model needs, calculated without its weights")
     taking.add_argument("name", metavar="MODEL_OR_CONFIG", help="a name of the catalogue, a config.json or its folder")
@@ -65,6 +76,40 @@ def _budget(options: argparse.Namespace) -> None:
         print(f"{name}: {each.recipe.words()}")
         print(f"  {file:.2f} MB   KL {kl.value:.4f} nats measured on {kl.n:,} tokens, {each.kl.value:.4f} expected")
         print(f"  python -m explorer export {each.recipe.arguments()} --out FOLDER", flush=True)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    recipes = recipes_of(options)
+    if options.search < 0 or options.rounds < 0 or options.tokens < 1:
+        raise ValueError("--search and --rounds must be 0 or more, --tokens at least 1.")
+    if options.search and len(recipes) < 2:
+        raise ValueError("A search needs settings to choose from: give several values of at least one.")
+    table = sweep.Table(options.out)
+    texts = {options.text.stem: assets.split_passages(read_text(options.text))} if options.text else None
+    bench = open_model(options, texts)
+    if not bench.passages:
+        raise ValueError("The evaluation text is too short: it needs at least two tokens.")
+    prepare(bench, recipes)
+    try:
+        steps = sweep.run(bench, table, recipes, tokens=options.tokens, rounds=options.rounds, search=options.search)
+        for step in steps:
+            if step.row is None:
+                tell_share(f"{step.done + 1} of {step.total}, {step.recipe.words()}", step.share)
+            else:
+                print(_line(step), flush=True)
+    finally:
+        if options.csv:
+            options.csv.write_text(csv_of(table.rows.values(), {}), encoding="utf-8")
+
+
+def _line(step: sweep.Step) -> str:
+    row, place = step.row or {}, f"{step.done:4} of {step.total}"
+    if "problem" in row:
+        return f"\r{place}  {row['problem']}"
+    speed = row.get("speed")
+    time = f"{speed['ms_per_token']['median']:7.1f} ms/token" if speed else ""
+    size, kl = row["size"]["file_bytes"] / 1e6, row["quality"]["kl"]
+    return f"\r{place} {size:8.2f} MB   KL {kl if kl is not None else math.nan:.4f}{time}   {step.recipe.words()}"
 
 
 def _what_it_takes(options: argparse.Namespace) -> None:
