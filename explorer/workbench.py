@@ -68,6 +68,7 @@ class Workbench:
     def __init__(self, name: str = hub.DEFAULT, device: str = "cpu", texts: dict[str, list[str]] | None = None) -> None:
         self.name, self.device = name, device
         self.texts = texts or assets.texts("evaluation")
+        self.text_name = sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
         self.message, self.problem = "Starting.", ""
         self.ready = threading.Event()
         self.load_seconds = 0.0
@@ -227,11 +228,6 @@ class Workbench:
         """The curves that predictions come from, once the facts are known; yields the share done."""
         if self.prepared == 1.0:
             yield from self.curves.steps()
-
-    @property
-    def text_name(self) -> str:
-        """A short name for exactly these evaluation texts."""
-        return sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
 
     def contributions(self, recipe: Recipe, tokens: int) -> Iterator[float | Contributions]:
         """What each technique of a combined setting does by itself; yields shares done, and what was found at the end.
