@@ -113,8 +113,9 @@ def test_a_healed_variant_weighs_what_the_wounded_does_and_comes_back_from_disk(
     curve = school.curves[recipe]
     assert [step.step for step in curve] == list(range(7))
     again = Variants(llama.model, school._facts, school._folder)  # without lessons: from disk, or not at all
+    opened = again.get(recipe).model
     with torch.inference_mode():
-        healed = again.get(recipe).model(ids).logits
+        healed = opened(ids).logits
         assert torch.equal(healed, found.model(ids).logits) and not torch.equal(healed, hurt.model(ids).logits)
     assert [step.to_dict() for step in again.curves[recipe]] == [step.to_dict() for step in curve]
     assert size.stored_bytes(again.unsettled(recipe).model) == found.size.file_bytes.value
@@ -127,8 +128,9 @@ def test_healing_that_is_stopped_is_the_recipe_of_the_steps_that_were_done(schoo
     assert 0 < done < 200 and recipe not in school._ready
     early = school._ready[replace(recipe, heal=done)]
     fresh = Variants(llama.model, school._facts, school._folder / "other", teach=lambda: lessons_of(llama.model))
+    again = fresh.get(replace(recipe, heal=done)).model
     with torch.inference_mode():
-        assert torch.equal(early.model(ids).logits, fresh.get(replace(recipe, heal=done)).model(ids).logits)
+        assert torch.equal(early.model(ids).logits, again(ids).logits)
 
 
 def test_closing_while_healing_publishes_nothing(school: Variants) -> None:
