@@ -8,7 +8,7 @@ from pathlib import Path
 
 from explorer import bench
 from explorer.commands import choose, heal, measure, speed, write
-from explorer.commands.options import model_options, open_model, read_text, recipe_options, tell
+from explorer.commands.options import model_options, open_model, recipe_options, tell
 from explorer.model.preflight import ModelRejected
 
 
@@ -41,8 +41,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    texts = {options.text.stem: [read_text(options.text)]} if options.text else None
-    result = json.dumps(bench.run(open_model(options, texts), tell, options.peers), indent=2)
+    result = json.dumps(bench.run(open_model(options), tell, options.peers), indent=2)
     if options.out:
         options.out.write_text(result + "\n", encoding="utf-8")
     print(result)

@@ -91,7 +91,7 @@ def same_against_same(workbench: Workbench, runs: int = 10, rounds: int = 5, dec
     for _ in range(runs):
         watches = speed.Stopwatch(base, "dense"), speed.Stopwatch(twin, "dense")
         turns = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
-        while workbench.step(lambda turns=turns: next(turns, None)) is not None:  # type: ignore[misc]
+        for _ in workbench.steps(turns):
             pass
         found.append(watches[1].speed(watches[0]))
     ratios = {"prefill": [each.prefill_ratio for each in found], "decode": [each.decode_ratio for each in found]}

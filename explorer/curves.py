@@ -3,7 +3,6 @@ is measured, and what the sliders' own tracks show."""
 
 import json
 import math
-import os
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from explorer.files import replacing
 from explorer.recipe import Recipe
 from explorer.records import Reading
 from explorer.techniques import apart
@@ -22,6 +22,7 @@ POINTS: Mapping[str, tuple[float, ...]] = {
     "keep": (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2),
     "head_bits": (8, 6, 5, 4, 3, 2),
 }
+BROKEN = 100.0  # nats that stand for a distance that is no number
 REMEMBERED = 64  # predictions, and combinations that were compared with theirs
 
 
@@ -40,17 +41,21 @@ class Curves:
         """Share of the points that is measured."""
         return sum(map(len, self.points.values())) / sum(map(len, POINTS.values()))
 
+    @property
+    def whole(self) -> dict[str, dict[float, float]]:
+        """The points of each slider that was measured to its end, none of the others: half a curve misleads."""
+        return {name: known if len(known) == len(POINTS[name]) else {} for name, known in self.points.items()}
+
     def steps(self) -> Iterator[float]:
-        """Measure what is missing, coarse to fine, kept point by point; yields the share done."""
-        for name, value in _in_turns():
+        """Measure what is missing, slider by slider, kept point by point; yields the share done."""
+        for name, value in ((name, value) for name, values in POINTS.items() for value in values):
             if value not in self.points[name]:
                 known = math.nan
                 for found in self._measure(Recipe(**{name: value})):  # type: ignore[arg-type]
                     known = found.value
                     yield self.done
-                if math.isfinite(known):
-                    self.points[name][value] = known
-                    _write(self.points, self._file)
+                self.points[name][value] = known if math.isfinite(known) else BROKEN
+                _write(self.points, self._file)
                 yield self.done
 
     def predict(self, recipe: Recipe) -> Reading | None:
@@ -88,7 +93,8 @@ class Curves:
         if len(changed) != 1 or not changed <= set(POINTS):
             return None
         name = changed.pop()
-        return between(self.points[name], getattr(recipe, name))
+        found = between(self.points[name], getattr(recipe, name))
+        return None if found is None or found > BROKEN / 2 else found
 
 
 def _forget_oldest(known: dict[Recipe, Any]) -> None:
@@ -110,12 +116,6 @@ def between(points: Mapping[float, float], at: float) -> float | None:
     return math.exp(sum(weight * end for weight, end in zip((1 - share, share), ends, strict=True)))
 
 
-def _in_turns() -> list[tuple[str, float]]:
-    """The middle of every slider first, so that all tracks take shape together."""
-    places = [(name, i) for name, values in POINTS.items() for i in range(len(values))]
-    return [(name, POINTS[name][i]) for name, i in sorted(places, key=lambda p: abs(p[1] - len(POINTS[p[0]]) // 2))]
-
-
 def _read(file: Path) -> dict[str, dict[float, float]]:
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
@@ -129,7 +129,5 @@ def _read(file: Path) -> dict[str, dict[float, float]]:
 
 
 def _write(points: Mapping[str, Mapping[float, float]], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"version": VERSION, "points": points}), encoding="utf-8")
-    partial.replace(file)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps({"version": VERSION, "points": points}), encoding="utf-8")

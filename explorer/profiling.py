@@ -1,9 +1,9 @@
 """How fast a recipe's model runs and why, one finding after another: times in turns, the machine's limits, where the
 time goes, energy, and a surface over batch and prompt length."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,8 +21,6 @@ from explorer.workbench import Workbench
 
 BATCHES, PROMPTS = (1, 4, 8), (16, 64, 256)
 SURFACE_ROUNDS, SURFACE_STEPS = 3, 4
-
-T = TypeVar("T")
 
 
 def profile(
@@ -71,7 +69,7 @@ def machine_of(bench: Workbench) -> Iterator[Machine]:
     weight = next(model.parameters())
     shapes = [target.shape for target in targets(model)]
     folder = hub.cache_folder() / "machine"
-    return _steps(bench, lambda: machine.measure(shapes, weight.dtype, weight.device.type, folder))
+    return bench.steps(machine.measure(shapes, weight.dtype, weight.device.type, folder))
 
 
 def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:
@@ -97,9 +95,3 @@ def _energy(model: nn.Module, side: Side, grams_per_kwh: float) -> Energy:
     text.feed(ids)
     ms = speed.ms_per_token.value
     return energy.per_token(lambda: text.feed(ids[:, :1]), ms, speed.batch, grams_per_kwh, device.type)
-
-
-def _steps(bench: Workbench, work: Callable[[], Iterator[T]]) -> Iterator[T]:
-    steps = work()
-    while (found := bench.step(lambda: next(steps, None))) is not None:
-        yield found

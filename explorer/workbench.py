@@ -245,9 +245,7 @@ class Workbench:
 
     def noise_floor(self) -> Iterator[Reading]:
         """What rounding noise alone does to the original, found once; qualities judged afterwards carry it."""
-        steps = self.judged.find_floor()
-        while (found := self.step(lambda: next(steps, None))) is not None:
-            yield found
+        yield from self.steps(self.judged.find_floor())
 
     def time(
         self,
@@ -261,8 +259,7 @@ class Workbench:
         variant = self.variant(recipe)
         base, other = speed.Stopwatch(self.loaded.model, "dense"), speed.Stopwatch(variant.model, variant.kernel)
         long = {"prompt_tokens": prompt_tokens, "batch": batch}
-        steps = speed.time_in_turns((base, other), rounds=rounds, decode_steps=decode_steps, **long)
-        while self.step(lambda: next(steps, None)) is not None:
+        for _ in self.steps(speed.time_in_turns((base, other), rounds=rounds, decode_steps=decode_steps, **long)):
             yield base.speed(), other.speed(base)
 
     def layers(self, recipe: Recipe, tokens: int = 128) -> Iterator[list[LayerReading]]:
@@ -273,9 +270,7 @@ class Workbench:
         found = targets(self.loaded.model)
         grams = {target.name: self.facts.gram(target.name) for target in found}
         ids = self.passages[0].ids[:, :tokens]
-        steps = layers.measure(self.loaded.model, built.model, found, grams, ids)
-        while (rows := self.step(lambda: next(steps, None))) is not None:
-            yield rows
+        yield from self.steps(layers.measure(self.loaded.model, built.model, found, grams, ids))
 
     def breakdown(self, recipe: Recipe) -> Breakdown:
         """Where the bytes of a recipe's file are. Takes a pass over all weights."""
@@ -334,6 +329,11 @@ class Workbench:
         for recipe in [recipe for recipe in self._measured if not recipe.data_free]:
             self._measured.pop(recipe)
             self.judged.forget(recipe)
+
+    def steps(self, work: Iterator[R]) -> Iterator[R]:
+        """Each step of an iterator, one at a time as by `step`; a caller may stop in between."""
+        while (found := self.step(lambda: next(work, None))) is not None:
+            yield found
 
     def step(self, work: Callable[[], R]) -> R:
         """One step on the model, on the one thread that owns torch, opening included: a second one would bring its own

@@ -22,6 +22,7 @@ ORDER = [
     "progress",
     "performance",
     "assets",
+    "files",
     "preflight",
     "methods",
     "layers",

@@ -92,3 +92,15 @@ def test_how_techniques_meet_is_learned_from_what_was_measured(world: World, tmp
 def test_between_two_points_the_logarithm_runs_straight() -> None:
     assert between({1.0: 1.0, 3.0: 4.0}, 2.0) == pytest.approx(2.0)
     assert between({1.0: 1.0, 3.0: 4.0}, 4.0) is None is between({}, 1.0)
+
+
+def test_a_curve_is_shown_when_it_is_whole_and_a_broken_point_ends_no_measuring(tmp_path: Path) -> None:
+    def broken(recipe: Recipe) -> Iterator[Reading]:
+        yield Reading(value=math.nan if recipe.bits == 2 else 0.5, unit="nats", how="measured")
+
+    curves, shown = Curves(broken, tmp_path / "c.json"), []
+    for _ in curves.steps():
+        shown.append({name for name, known in curves.whole.items() if known})
+    assert curves.done == 1 and shown[0] == set() and shown[-1] == set(POINTS)
+    assert curves.predict(Recipe(bits=2)) is None and curves.predict(Recipe(bits=3)) is not None
+    assert list(Curves(broken, tmp_path / "c.json").steps()) == []

@@ -7,8 +7,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from explorer import assets, budget, catalogue, sweep, takes
-from explorer.commands.options import Commands, build, open_model, prepare, read_text, recipes_of, tell_share
+from explorer import budget, catalogue, sweep, takes
+from explorer.commands.options import Commands, build, open_model, prepare, recipes_of, tell_share
 from explorer.model import hub
 from explorer.recipe import Recipe
 from explorer.session import csv_of
@@ -48,8 +48,7 @@ def _budget(options: argparse.Namespace) -> None:
     for value in (options.mb, options.kl):
         if value is not None and not 0 < value < 1e9:
             raise ValueError("A budget must be a number above 0.")
-    texts = {options.text.stem: [read_text(options.text)]} if options.text else None
-    bench = open_model(options, texts)
+    bench = open_model(options)
     prepare(bench, [Recipe(sparsity=0.5)])
     found: list[budget.Curve] = []
     for share in budget.curves(bench, hub.cache_folder() / "budget"):
@@ -85,10 +84,7 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.search and len(recipes) < 2:
         raise ValueError("A search needs settings to choose from: give several values of at least one.")
     table = sweep.Table(options.out)
-    texts = {options.text.stem: assets.split_passages(read_text(options.text))} if options.text else None
-    bench = open_model(options, texts)
-    if not bench.passages:
-        raise ValueError("The evaluation text is too short: it needs at least two tokens.")
+    bench = open_model(options)
     prepare(bench, recipes)
     try:
         steps = sweep.run(bench, table, recipes, tokens=options.tokens, rounds=options.rounds, search=options.search)

@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from explorer import assets
-from explorer.commands.options import Commands, open_model, prepare, read_text, recipes_of
+from explorer.commands.options import Commands, open_model, prepare, recipes_of
 from explorer.measure import quality, size
 from explorer.model.compress import Built
 from explorer.progress import HealStep
@@ -38,8 +37,7 @@ def _heal(options: argparse.Namespace) -> None:
             "heal takes one recipe: one value for each setting, at least one setting, and --steps above 0."
         )
     recipe = recipes[0]
-    texts = {options.text.stem: assets.split_passages(read_text(options.text))} if options.text else None
-    workbench = open_model(options, texts)
+    workbench = open_model(options)
     prepare(workbench, recipes)
     original = workbench.step(lambda: quality.References(workbench.loaded.model, workbench.passages, options.tokens))
     started = time.perf_counter()

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from explorer import assets
-from explorer.commands.options import Commands, build, open_model, prepare, read_text, recipes_of
+from explorer.commands.options import Commands, build, open_model, prepare, recipes_of
 from explorer.measure import repetition
 from explorer.measure.speed import PROMPT_TOKENS
 from explorer.recipe import Recipe
@@ -37,17 +36,12 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
 
 def _measure(options: argparse.Namespace) -> None:
     recipes = recipes_of(options)
-    texts = None
-    if options.text:
-        texts = {options.text.stem: assets.split_passages(read_text(options.text))}
     if options.tokens < 0 or options.rounds < 1:
         raise ValueError("--tokens must be 0 or more, --rounds at least 1.")
     if min(options.prompt_tokens, options.batch) < 1:
         raise ValueError("--prompt-tokens and --batch must be at least 1.")
     long = {"prompt_tokens": options.prompt_tokens, "batch": options.batch}
-    workbench = open_model(options, texts)
-    if not workbench.passages:
-        raise ValueError("The evaluation text is too short: it needs at least two tokens.")
+    workbench = open_model(options)
     prepare(workbench, recipes)
     for recipe in recipes:
         build(workbench, recipe)

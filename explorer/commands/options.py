@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import torch
 
+from explorer import assets
 from explorer.model import hub
 from explorer.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
 from explorer.workbench import Workbench
@@ -77,8 +78,14 @@ def device(name: str) -> str:
     return name
 
 
-def open_model(options: argparse.Namespace, texts: dict[str, list[str]] | None = None) -> Workbench:
-    return Workbench(options.model, device(options.device), texts).load(tell)
+def open_model(options: argparse.Namespace) -> Workbench:
+    """The model on the project's own texts, or on a file's passages where the command has `--text`."""
+    file: Path | None = getattr(options, "text", None)
+    texts = {file.stem: assets.split_passages(read_text(file))} if file else None
+    workbench = Workbench(options.model, device(options.device), texts).load(tell)
+    if not workbench.passages:
+        raise ValueError("The evaluation text is too short: it needs at least two tokens.")
+    return workbench
 
 
 def tell(message: str) -> None:

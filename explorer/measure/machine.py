@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.files import replacing
 from explorer.layers.kernels import Decoded, build, choose
 from explorer.layers.storage import Spec, encode
 from explorer.performance import Machine, Product
@@ -114,12 +115,10 @@ def _product(kernel: nn.Module, name: str, shape: Shape, tokens: int, like: torc
 
 def save(machine: Machine, file: Path, key: dict[str, Any]) -> None:
     """Written beside and moved there, so that nobody reads half of it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".part")
     rows = [vars(product) | {"ms": vars(product.ms)} for product in machine.products]
     content = {"key": key, "bandwidth": vars(machine.bandwidth), "products": rows}
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    partial.replace(file)
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def load(file: Path, key: dict[str, Any]) -> Machine | None:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from explorer.files import replacing
 from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune, quantize
 from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
@@ -202,7 +203,6 @@ class Facts:
     def save(self, file: Path) -> None:
         """Write everything, but for what `refine` found (in a file beside it); a reader sees a whole file or none."""
         self.file = file
-        file.parent.mkdir(parents=True, exist_ok=True)
         _felt_file(file).unlink(missing_ok=True)
         about = {"tokens": str(self.tokens), **{f"input {k}": v for k, v in self._input_of.items()}}
         _write({key: tensor for key, tensor in self._kept.items() if not key.endswith("|felt")}, file, about)
@@ -307,12 +307,8 @@ def _felt_file(file: Path) -> Path:
 
 
 def _write(tensors: Mapping[str, Tensor], file: Path, about: dict[str, str]) -> None:
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replacing(file) as partial:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=about)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def release() -> None:

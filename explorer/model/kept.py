@@ -3,7 +3,6 @@ setting is instant. A file that cannot be used counts as absent."""
 
 import json
 import logging
-import os
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from explorer.files import replacing
 from explorer.layers.storage import tensors_of
 from explorer.model.compress import Built, skeleton
 from explorer.model.plan import Allotment
@@ -31,16 +31,11 @@ def file_of(folder: Path, tokens: int, recipe: Recipe) -> Path:
 def save(built: Built, base: nn.Module, file: Path) -> None:
     """Write what the model does not share with its base, in one step."""
     new = {name: tensor.contiguous() for name, tensor in _new(built.model, base).items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
     about = {"kept": json.dumps(dict(built.allotted.kept)), "rank": json.dumps(dict(built.allotted.rank))}
     about["note"] = built.note
     about["curve"] = json.dumps([step.to_dict() for step in built.curve])
-    try:
+    with replacing(file) as partial:
         save_file(new, partial, metadata=about)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
     files = sorted(file.parent.glob("*.safetensors"), key=lambda f: f.stat().st_mtime, reverse=True)
     total = 0
     for each in files:

@@ -9,7 +9,6 @@ itself questions and answers them (Xu et al., Magpie, arXiv 2406.08464, §2).
 import copy
 import json
 import logging
-import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from explorer.files import replacing
 from explorer.layers import dense
 from explorer.methods import distill
 from explorer.model.calibrate import windows_of
@@ -163,13 +163,8 @@ def _openings(tokenizer: Any, texts: Mapping[str, Sequence[str]], length: int) -
 
 
 def _save(found: Lessons, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with replacing(file) as partial:
         save_file({"ids": found.ids, "top": found.top, "log_p": found.log_p}, partial)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _load(file: Path) -> Lessons | None:

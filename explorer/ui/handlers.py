@@ -294,7 +294,7 @@ class Desk:
             name = "calibrated" if curves.done == 1 else "curves"
             words = say(name, tokens=f"{tokens:,}", share=f"{curves.done:.0%}".replace("%", " %"))
             bar = views.calibration(words, 1.0)
-            return bar + landscape.style(curves.points), curves.done == 1
+            return bar + landscape.style(curves.whole), curves.done == 1
         words = say("calibrating_more", tokens=f"{tokens:,}") if tokens else say("calibrating")
         return views.calibration(f"{words} {share:.0%}".replace("%", " %"), share), False
 

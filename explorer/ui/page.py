@@ -100,17 +100,12 @@ def build(bench: Workbench) -> gr.Blocks:
         def halt(request: gr.Request) -> Any:
             return _parts(desk.stop(_session(request)))
 
-        def layers(request: gr.Request, *values: Any) -> Iterator[Any]:
-            for parts in desk.layers(Controls(*values), _session(request)):
-                yield [gr.skip() if part is None else part for part in parts]
+        def streamed(work: Any) -> Any:
+            def run(request: gr.Request, *values: Any) -> Iterator[Any]:
+                for parts in work(Controls(*values), _session(request)):
+                    yield [gr.skip() if part is None else part for part in parts]
 
-        def numbers(request: gr.Request, *values: Any) -> Iterator[Any]:
-            for parts in desk.numbers(Controls(*values), _session(request)):
-                yield [gr.skip() if part is None else part for part in parts]
-
-        def speed(request: gr.Request, *values: Any) -> Iterator[Any]:
-            for parts in desk.speed(Controls(*values), _session(request)):
-                yield [gr.skip() if part is None else part for part in parts]
+            return run
 
         def calibration() -> Any:
             words, done = desk.calibration()
@@ -128,12 +123,12 @@ def build(bench: Workbench) -> gr.Blocks:
             api_name="write",
             **heavy,
         )
-        each.click(layers, controls, [table, line], api_name="layers", **heavy)
-        whole.click(numbers, controls, [figures, line], api_name="numbers", **heavy)
+        each.click(streamed(desk.layers), controls, [table, line], api_name="layers", **heavy)
+        whole.click(streamed(desk.numbers), controls, [figures, line], api_name="numbers", **heavy)
         changed = [page.load, *(control.change for control in wanted)]
         gr.on(changed, desk.takes, wanted, needs, api_name="takes", **quick)
         tried.click(desk.session, None, history, api_name="session", **quick)
-        timing.click(speed, controls, [times, line], api_name="speed", **heavy)
+        timing.click(streamed(desk.speed), controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)
         clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)
         stop.click(halt, None, views, api_name="stop", **quick)
