@@ -1,35 +1,38 @@
 """Budget → recipe: which bits each group of matrices gets, so that the predictions suffer least under so many bytes, or
 so that the file is smallest at no more than so many nats.
 
-What a matrix alone does to the predictions is measured once at one width and scaled by the error of its outputs at the
-others (the KL of a small change grows with its square); the parts are taken to add up. Choosing is an integer program
+What a matrix alone does to the predictions is measured once, on calibration text and in float32 (bfloat16's rounding
+does as much as one matrix at 3 bits), and scaled by the error of its outputs at other widths (the KL of a small change
+grows with its square); the parts are taken to add up. Choosing is an integer program
 with one option for each group, solved by HiGHS; a new budget is a new solution, not a new measurement.
 """
 
+import copy
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import Bounds, LinearConstraint, milp
+from torch import nn
 
+from explorer.files import replacing
 from explorer.layers.storage import Spec, encode, stored_bytes
-from explorer.layers.targets import siblings, targets, weight_of
-from explorer.model.facts import Facts
+from explorer.layers.targets import Target, siblings, targets, weight_of
+from explorer.measure import layers, quality
+from explorer.model.preflight import check_memory
 from explorer.recipe import Recipe
 from explorer.records import Reading
 from explorer.workbench import Workbench
 
-VERSION = 1
+VERSION = 2
 WIDTHS = (2, 3, 4, 5, 6, 8)
 MEASURED = Recipe(bits=3, head_bits=3)  # where every matrix is swapped in by itself
-PROBE_TOKENS = 256
+PROBE_TEXTS, PROBE_TOKENS = 4, 96  # of calibration text, tokens of each
 GAP = 1e-4  # how far from the best a solution may be
 SECONDS = 20.0
 
@@ -69,26 +72,31 @@ def curves(bench: Workbench, folder: Path) -> Iterator[float | list[Curve]]:
     file = folder / f"{bench.fingerprint}.json"
     known = _read(file)
     if not known:
-        alone: dict[str, float] = {}
-        count = len(targets(bench.loaded.model))
-        for rows in bench.layers(MEASURED, PROBE_TOKENS):
-            alone[rows[-1].name] = rows[-1].kl.value
-            yield 0.7 * len(rows) / count
-        known = []
-        for done, name in enumerate(alone, 1):
-            known.append(bench.step(partial(_errors, bench, name)) | {"kl": alone[name], "name": name})
-            yield 0.7 + 0.3 * done / len(alone)
-        _write(known, file)
+        built, count = bench.variants.unsettled(MEASURED), len(targets(bench.loaded.model))
+        for row in bench.steps(_measured(bench, built.model)):
+            known.append(row)
+            yield len(known) / count
+        with replacing(file) as partial:
+            partial.write_text(json.dumps({"version": VERSION, "rows": known}), encoding="utf-8")
     yield _grouped(bench, known)
 
 
+def _measured(bench: Workbench, unsettled: nn.Module) -> Iterator[dict[str, Any]]:
+    """What is kept of each matrix: its name, shape, KL alone, and the power of its error by width."""
+    base, windows = bench.loaded.model, [w[0] for w in bench.facts.windows if w.shape[1] >= PROBE_TOKENS]
+    ids = torch.stack([window[:PROBE_TOKENS] for window in windows[:PROBE_TEXTS]])
+    check_memory(8 * sum(p.numel() for p in base.parameters()))
+    exact, small = copy.deepcopy(base).float(), quality.decoded(unsettled).float()
+    for target, kl in layers.alone(exact, small, targets(base), ids):
+        yield {"name": target.name, "kl": kl} | _errors(bench, target)
+
+
 @torch.no_grad()
-def _errors(bench: Workbench, name: str) -> dict[str, Any]:
-    """The power of a matrix's output error at each width, E‖(W − Ŵ) x‖², and its bytes."""
-    facts: Facts = bench.facts
-    target = next(t for t in targets(bench.loaded.model) if t.name == name)
-    weight, inside = weight_of(bench.loaded.model.get_submodule(name)), target.kind in ("attention", "mlp")
-    gram, errors = facts.gram(name) if inside else None, {}
+def _errors(bench: Workbench, target: Target) -> dict[str, Any]:
+    """The power of a matrix's output error at each width, E‖(W − Ŵ) x‖², and its shape."""
+    facts, name, inside = bench.facts, target.name, target.kind in ("attention", "mlp")
+    weight = weight_of(bench.loaded.model.get_submodule(name))
+    gram, errors = facts.gram(name) if inside else None, dict[str, float]()
     for bits in WIDTHS:
         spec = Spec(bits=bits, group=0 if bits == 8 else 64)
         grid = facts.grid(name, weight, bits, spec.group) if inside else None
@@ -124,23 +132,29 @@ def solve(found: Sequence[Curve], *, size: float | None = None, kl: float | None
     options = [(place, option) for place, curve in enumerate(found) for option in curve.options]
     sizes, nats = (np.array([getattr(o, word) for _, o in options], dtype=float) for word in ("size", "kl"))
     one_each = np.zeros((len(found), len(options)))
-    for column, (place, _) in enumerate(options):
-        one_each[place, column] = 1
+    one_each[[place for place, _ in options], range(len(options))] = 1
     aim, held, most = (nats, sizes, size) if size is not None else (sizes, nats, kl)
     assert most is not None
-    scale = max(float(np.abs(aim).max()), 1e-30)
-    result = milp(
-        aim / scale,
-        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint(held[None] / max(most, 1e-30), -np.inf, 1)],
-        integrality=np.ones(len(options)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": GAP, "time_limit": SECONDS},
-    )
-    if result.x is None:
-        least = sum(min(getattr(o, "kl" if size is None else "size") for o in curve.options) for curve in found)
-        words = f"{least:.4f} nats" if size is None else f"{least / 1e6:.1f} MB for the matrices"
-        raise ValueError(f"No choice of bits keeps this budget; the least is {words}.")
-    return [option for (_, option), taken in zip(options, result.x, strict=True) if taken > 0.5]
+    limit = most
+    while True:
+        result = milp(
+            aim / max(float(aim.max()), 1e-30),
+            constraints=[
+                LinearConstraint(one_each, 1, 1),
+                LinearConstraint(held[None] / max(limit, 1e-30), -np.inf, 1),
+            ],
+            integrality=np.ones(len(options)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": GAP, "time_limit": SECONDS},
+        )
+        if result.x is None:
+            least = sum(min(getattr(o, "kl" if size is None else "size") for o in curve.options) for curve in found)
+            words = f"{least:.4f} nats" if size is None else f"{least / 1e6:.1f} MB for the matrices"
+            raise ValueError(f"No choice of bits keeps this budget; the least is {words}.")
+        taken = result.x > 0.5
+        if held[taken].sum() <= most:
+            return [option for (_, option), one in zip(options, taken, strict=True) if one]
+        limit -= held[taken].sum() - most + 1e-7 * most  # the solver keeps a limit to a millionth only
 
 
 def choose(
@@ -207,10 +221,3 @@ def _read(file: Path) -> list[dict[str, Any]]:
         return list(kept["rows"])
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-def _write(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"version": VERSION, "rows": rows}), encoding="utf-8")
-    partial.replace(file)

@@ -78,10 +78,17 @@ def test_a_new_budget_touches_no_model(
 
 
 def test_a_damaged_file_counts_as_absent(workbench: Workbench, measured: list[Curve], tmp_path: Path) -> None:
-    next((tmp_path / "budget").iterdir()).write_text('{"version": 1, "rows": [{"name": 3}]}')
+    next((tmp_path / "budget").iterdir()).write_text('{"version": 2, "rows": [{"name": 3}]}')
     assert list(budget.curves(workbench, tmp_path / "budget"))[-1] == measured
 
 
 def test_it_waits_for_the_calibration(unprepared: Workbench, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs the calibration"):
         next(budget.curves(unprepared, tmp_path))
+
+
+def test_what_is_judged_on_plays_no_part_in_choosing(
+    workbench: Workbench, measured: list[Curve], tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    other = Workbench(str(folders["llama"]), texts={"other": ["a text of its own"]}).load()
+    assert list(budget.curves(other, tmp_path / "elsewhere"))[-1] == measured

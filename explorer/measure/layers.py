@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear
+from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import Sparse, Stored, tensors_of
 from explorer.layers.targets import Target, weight_of
 from explorer.records import LayerReading, Reading
@@ -19,23 +19,30 @@ def measure(
     base: nn.Module, compressed: nn.Module, found: list[Target], grams: Mapping[str, Tensor | None], ids: Tensor
 ) -> Iterator[list[LayerReading]]:
     """Rows for all compressed targets, one more with every yield; `compressed` is not settled, ids are (1, tokens)."""
+    rows: list[LayerReading] = []
+    for target, kl in alone(base, compressed, found, ids):
+        plain, module = base.get_submodule(target.name), compressed.get_submodule(target.name)
+        rows.append(_row(target, plain, module, grams.get(target.name), kl, ids.numel()))
+        yield rows
+
+
+def alone(base: nn.Module, compressed: nn.Module, found: list[Target], ids: Tensor) -> Iterator[tuple[Target, float]]:
+    """KL in nats of the model in which one target is the compressed model's and all others are the base's, target by
+    target; a tied head goes with its embedding. ids are (texts, tokens)."""
     shared = {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
     trial = copy.deepcopy(base, shared)
     original = _log_probabilities(base, ids)
-    rows: list[LayerReading] = []
     for target in found:
-        module = compressed.get_submodule(target.name)
-        if not isinstance(module, CompressedLinear | CompressedEmbedding) or target.tied_to:
+        now, plain = compressed.get_submodule(target.name), base.get_submodule(target.name)
+        if target.tied_to or getattr(now, "weight", None) is plain.weight:  # shared with the base
             continue
         swapped = [t.name for t in found if t.name == target.name or t.tied_to == target.name]
         for name in swapped:
             trial.set_submodule(name, compressed.get_submodule(name))
         q = _log_probabilities(trial, ids)
-        kl = float((original.exp() * (original - q)).sum(1).mean())
         for name in swapped:
             trial.set_submodule(name, base.get_submodule(name))
-        rows.append(_row(target, base.get_submodule(target.name), module, grams.get(target.name), kl, ids.shape[1]))
-        yield rows
+        yield target, float((original.exp() * (original - q)).sum(1).mean())
 
 
 @torch.no_grad()
@@ -81,4 +88,4 @@ def _bits(stored: nn.Module) -> int:
 @torch.inference_mode()
 def _log_probabilities(model: nn.Module, ids: Tensor) -> Tensor:
     logits: Tensor = model(input_ids=ids.to(next(model.parameters()).device), use_cache=False).logits
-    return logits[0].float().log_softmax(-1)
+    return logits.flatten(0, 1).float().log_softmax(-1)
