@@ -27,6 +27,7 @@ from explorer.model import hub  # noqa: E402
 from explorer.model.facts import Facts  # noqa: E402
 from explorer.model.hub import Loaded  # noqa: E402
 from explorer.recipe import Recipe  # noqa: E402
+from explorer.records import Reading, Speed  # noqa: E402
 from explorer.workbench import Workbench  # noqa: E402
 
 WORDS = "the cat sat on the mat and the dog ran to the river where the water was cold and the stones were round "
@@ -215,3 +216,12 @@ def workbench(folders: dict[str, Path], known_facts: Path, cache: Path) -> Workb
     bench = Workbench(str(folders["llama"]), texts=TEXTS).load()
     assert bench.prepared == 1
     return bench
+
+
+@pytest.fixture
+def timed() -> Speed:
+    """A speed as if it had been measured."""
+    ms = Reading(value=2, unit="ms", how="measured", low=2, high=2, n=1)
+    rate = Reading(value=500, unit="tokens/s", how="measured")
+    about = {"kernel": "k", "loop": "own step", "prompt_tokens": 8, "threads": 2}
+    return Speed(prefill_ms=ms, ms_per_token=ms, tokens_per_second=rate, **about)  # type: ignore[arg-type]

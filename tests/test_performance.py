@@ -1,6 +1,7 @@
 """What a ratio may be called, and that everything becomes JSON."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,18 +33,9 @@ def test_no_ratio_is_no_difference() -> None:
     assert verdict(None) == "no clear difference"
 
 
-def test_everything_becomes_json() -> None:
+def test_everything_becomes_json(timed: Speed) -> None:
     slow = reading(0.8, "×", low=0.7, high=0.9)
-    speed = Speed(
-        prefill_ms=reading(9),
-        ms_per_token=reading(2),
-        tokens_per_second=reading(500),
-        kernel="k",
-        loop="own step",
-        prompt_tokens=8,
-        threads=2,
-        decode_ratio=slow,
-    )
+    speed = replace(timed, decode_ratio=slow)
     side = Side(
         speed=speed,
         roofline=Roofline(bytes_per_token=reading(8), floor_ms=reading(1), share=reading(0.5)),

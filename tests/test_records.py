@@ -67,7 +67,7 @@ def test_no_reading_without_how_it_was_obtained() -> None:
         Reading(value=1, unit="ms")  # type: ignore[call-arg]
 
 
-def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
+def test_a_measurement_becomes_json_with_every_part_that_is_known(timed: Speed) -> None:
     size = footprint(100, 50, 400, 100, "measured", {"mlp": 60}, resident=200, notes=["a note"])
     cost = Cost(flops_per_token=reading(10, "calculated"), useful_flops_per_token=reading(5, "calculated"))
     bare = Measurement(recipe=Recipe(bits=4), model="m", size=size, cost=cost)
@@ -77,17 +77,8 @@ def test_a_measurement_becomes_json_with_every_part_that_is_known() -> None:
     assert record["size"]["compression_ratio"] == 4
     assert (record["size"]["file_bytes"], record["size"]["resident_bytes"]) == (100, 200)
 
-    speed = Speed(
-        prefill_ms=reading(1),
-        ms_per_token=reading(2),
-        tokens_per_second=reading(500),
-        kernel="k",
-        loop="own step",
-        prompt_tokens=8,
-        threads=2,
-    )
     quality = quality_of(kl=Reading(value=0.1, unit="nats", how="measured", low=0.05, high=0.2, se=0.03, n=7))
-    full = Measurement(recipe=Recipe(), model="m", size=size, cost=cost, speed=speed, quality=quality).to_dict()
+    full = Measurement(recipe=Recipe(), model="m", size=size, cost=cost, speed=timed, quality=quality).to_dict()
     assert set(full["speed"]) == {field.name for field in fields(Speed)} | {"busy"}
     assert set(full["quality"]) >= {field.name for field in fields(Quality)}
     assert set(full["quality"]) >= {"kl_se", "kl_low", "kl_high", "ln_ppl_ratio_se", "top1_se", "verdict"}
