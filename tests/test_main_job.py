@@ -57,7 +57,7 @@ def test_a_newcomer_sees_both_texts_and_measured_numbers(address: str) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         page.goto(address)
-        expect(page.locator("#top .source")).to_contain_text("SmolLM2-135M-Instruct")
+        expect(page.locator("#top .source")).to_contain_text("SmolLM2-135M-Instruct", timeout=120_000)
         expect(page.locator("#top .source")).to_contain_text("stored in 4 bits once")
         expect(page.locator(".status[data-state=done]")).to_be_visible(timeout=120_000)
         page.get_by_role("button", name="Quarter").click()
