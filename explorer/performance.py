@@ -31,6 +31,14 @@ class Machine:
     bandwidth: Reading
     products: tuple[Product, ...] = ()
 
+    def times(self) -> dict[str, float]:
+        """ms that each kernel takes for one token through one matrix of every shape."""
+        alone = [each for each in self.products if each.tokens == 1]
+        return {
+            name: sum(each.ms.value for each in alone if each.kernel == name)
+            for name in dict.fromkeys(each.kernel for each in alone)
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class Roofline:

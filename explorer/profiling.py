@@ -65,11 +65,7 @@ def profile(
 
 def machine_of(bench: Workbench) -> Iterator[Machine]:
     """The machine with the kernel table for the shapes of this model, row by row the first time."""
-    model = bench.loaded.model
-    weight = next(model.parameters())
-    shapes = [target.shape for target in targets(model)]
-    folder = hub.cache_folder() / "machine"
-    return bench.steps(machine.measure(shapes, weight.dtype, weight.device.type, folder))
+    return bench.steps(machine.measure(*machine.about(bench.loaded.model), hub.cache_folder() / "machine"))
 
 
 def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:

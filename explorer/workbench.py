@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from explorer import assets
 from explorer.curves import Curves
 from explorer.layers.targets import targets, untouched
-from explorer.measure import cost, layers, quality, size, speed
+from explorer.measure import cost, layers, machine, quality, size, speed
 from explorer.measure.judge import Judge
 from explorer.model import export, hub, teach
 from explorer.model.facts import Facts, fingerprint
@@ -107,6 +107,7 @@ class Workbench:
         self.loaded = hub.load(self.name, device=self.device, say=tell)
         if not targets(self.loaded.model):
             raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
+        machine.recall(*machine.about(self.loaded.model), hub.cache_folder() / "machine")
         self.passages = quality.passages(
             self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
         )

@@ -202,7 +202,7 @@ def test_measuring_in_one_go_finds_everything(workbench: Workbench) -> None:
     found = workbench.measure(Recipe(bits=4), tokens=20, rounds=1)
     assert isinstance(found, Measurement) and found is workbench.measured(Recipe(bits=4))
     assert found.speed is not None and found.quality is not None and found.seconds["measure"] > 0
-    assert found.speed.kernel.startswith("int4pack") and found.quality.kl.value > 0
+    assert "int4" in found.speed.kernel and found.quality.kl.value > 0
 
 
 def test_cost_counts_attention_of_fused_and_of_separate_projections(folders: dict[str, Path]) -> None:

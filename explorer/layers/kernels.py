@@ -1,24 +1,25 @@
 """How a Stored is multiplied on this device. Storage is not execution: what has a kernel here runs packed, everything
 else is decoded once into a plain matrix (same numbers, no saving in time), and each choice has a name for the page."""
 
-from collections.abc import Sequence
-from functools import cache
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from explorer.layers import blockwise
+from explorer.layers import blockwise, compiled
 from explorer.layers.dense import linear
-from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Spec, Stored, encode
-
-INT4_GROUPS = (32, 64, 128, 256)
+from explorer.layers.program import LANES
+from explorer.layers.storage import BitsAndBytes, Quantized, Stored
 
 
 class Kernel(nn.Module):
     """Multiplies by a (rows, columns) matrix: x (…, columns) → (…, rows). Its buffers are what stays in memory."""
 
     name: str
+
+    @classmethod
+    def named(cls, stored: Stored) -> str:
+        """The name that this kind of kernel has for a Stored."""
+        return cls.name
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -92,7 +93,7 @@ class Int4Pack(Kernel):
 class TinyGemm(Int4Pack):
     """torch's weight-only int4 product on CUDA: the same arithmetic, another order of codes.
 
-    `choose` takes it only after a small product on this device has agreed with the decoded weights.
+    `choice` takes it only after a small product on this device has agreed with the decoded weights.
     """
 
     name = "tinygemm"
@@ -142,6 +143,56 @@ class Int8Pack(Kernel):
         return torch.addmm(y.float(), factors, self.shared).to(x.dtype).view(*x.shape[:-1], -1)
 
 
+class Compiled(Kernel):
+    """The product that is compiled for this processor (see `compiled`), for codes of any width on x86.
+
+    Up to 4 bits a code takes half a byte, else a byte. Groups longer than the loop reads at once have their scale and
+    zero repeated; rows are padded to eights and columns to whole groups, with weights that are exactly zero.
+    """
+
+    @classmethod
+    def named(cls, stored: Stored) -> str:
+        assert isinstance(stored, Quantized)
+        return f"compiled int{compiled.width(stored.bits)}"
+
+    def __init__(self, stored: Quantized) -> None:
+        super().__init__()
+        self.rows, columns = stored.shape
+        self.name = self.named(stored)
+        group = read_at_once(stored)
+        self.pad = -(-columns // group) * group - columns
+        codes = stored.codes() if stored.fresh is None else stored.fresh
+        scale, zeros = stored.scale, stored.zeros()
+        groups = (columns + self.pad) // group
+        scale, zeros = (t.repeat_interleave(-(-groups // stored.groups), dim=1)[:, :groups] for t in (scale, zeros))
+        if self.pad:
+            codes = torch.cat([codes, zeros[:, -1:].expand(-1, self.pad)], dim=1)
+        codes, scale, zeros = (F.pad(t, (0, 0, 0, -self.rows % LANES)) for t in (codes, scale, zeros))
+        self.matrix = compiled.Packed(codes, scale, zeros, stored.bits)
+        for name in ("codes", "scale", "zero"):
+            self.register_buffer(name, getattr(self.matrix, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+        if self.pad:
+            flat = F.pad(flat, (0, self.pad))
+        if flat.dtype not in (torch.bfloat16, torch.float32):
+            flat = flat.float()
+        y = self.matrix.multiply(flat.contiguous())
+        if y.dtype != x.dtype:
+            y = y.to(x.dtype)
+        if y.shape[1] != self.rows:
+            y = y[:, : self.rows]
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self.rows)
+
+
+def read_at_once(stored: Quantized) -> int:
+    """Columns that the loop takes in a run, all of one group; 0 where groups are no whole eights."""
+    if stored.groups == 1:
+        return 64
+    return next((size for size in (128, 64, 32, 16, 8) if stored.group % size == 0), 0)
+
+
 class BnbKernel(Kernel):
     """bitsandbytes' own product on its own data, without quantizing anew.
 
@@ -153,10 +204,15 @@ class BnbKernel(Kernel):
     packed: Tensor
     absmax: Tensor
 
+    @classmethod
+    def named(cls, stored: Stored) -> str:
+        assert isinstance(stored, BitsAndBytes)
+        return f"bnb {stored.spec.format}"
+
     def __init__(self, stored: BitsAndBytes) -> None:
         super().__init__()
         self.format, self.rows = stored.spec.format, stored.shape[0]
-        self.name = f"bnb {self.format}"
+        self.name = self.named(stored)
         packed, absmax = stored.packed, stored.scales()
         if self.format == "int8":
             self.state = blockwise.library().MatmulLtState(CB=packed, SCB=absmax.view(-1))
@@ -211,88 +267,3 @@ class Share(Kernel):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shared.part(x, self.place)
-
-
-def choose(stored: Stored) -> type[Kernel]:
-    """The kernel that carries this Stored on its device; `Decoded` where none does."""
-    if isinstance(stored, BitsAndBytes):
-        return Decoded if _obstacle(stored) else BnbKernel
-    if not isinstance(stored, Quantized) or stored.dtype != torch.bfloat16:
-        return Decoded
-    device, four = stored.packed.device.type, stored.bits <= 4 and stored.group in INT4_GROUPS
-    if device == "cuda" and four and _proven(TinyGemm, Spec(bits=stored.bits, group=stored.group), device):
-        return TinyGemm
-    if device == "cpu" and four and _has("_weight_int4pack_mm_for_cpu"):
-        return Int4Pack
-    if device == "cpu" and stored.bits == 8 and stored.groups == 1 and _has("_weight_int8pack_mm"):
-        return Int8Pack
-    return Decoded
-
-
-def build(stored: Stored) -> Kernel:
-    """The kernel for a Stored, ready to run."""
-    return choose(stored)(stored)
-
-
-def joint(parts: Sequence[Stored]) -> bool:
-    """Whether one product can carry all of these (see `storage.stack`): same kernel, width, format and grouping."""
-    alike = {_likeness(part) for part in parts}
-    return len(alike) == 1 and None not in alike
-
-
-def _likeness(stored: Stored) -> tuple[object, ...] | None:
-    kind, columns = choose(stored), stored.shape[1]
-    if kind is not Decoded and isinstance(stored, BitsAndBytes):
-        return kind, columns, stored.dtype, stored.spec.format
-    if kind is not Decoded and isinstance(stored, Quantized):
-        return kind, columns, stored.dtype, stored.bits, stored.group
-    return None
-
-
-def why_decoded(stored: Stored) -> str:
-    """One sentence for the page: why this Stored has no kernel of its own here, or '' where it has or needs none."""
-    if isinstance(stored, Dense) or choose(stored) is not Decoded:
-        return ""
-    if isinstance(stored, BitsAndBytes):
-        return f"{_obstacle(stored)}: decoded once, this saves bytes on disk, not time."
-    if not isinstance(stored, Quantized):
-        return "Zeros are multiplied like any other number on this machine: this saves bytes on disk, not time."
-    return f"No kernel here for {stored.bits} bits in this grouping: decoded once, this saves bytes on disk, not time."
-
-
-def _obstacle(stored: BitsAndBytes) -> str:
-    """What keeps bitsandbytes from multiplying this, or ''."""
-    device, format = stored.packed.device.type, stored.spec.format
-    if device == "cpu" and stored.dtype != torch.bfloat16:
-        return f"bitsandbytes multiplies {format} in bfloat16 on a CPU, and this model is not in bfloat16"
-    if device == "cpu" and not _fast(format):
-        return f"This processor lacks the instructions that bitsandbytes multiplies {format} with"
-    if not _proven(BnbKernel, Spec(format=format), device, stored.dtype):
-        return f"bitsandbytes gives no right product of {format} on this machine"
-    return ""
-
-
-@cache
-def _fast(format: str) -> bool:
-    """Whether this CPU has the fused product; without it the library decodes the matrix in every call."""
-    if format == "int8":
-        return torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return bool(blockwise.library().functional.has_avx512bf16())
-
-
-@cache
-def _proven(kind: type[Kernel], spec: Spec, device: str, dtype: torch.dtype = torch.bfloat16) -> bool:
-    """Whether a kernel gives here what the decoded weights give: two small products, run once for kind and device."""
-    generator = torch.Generator().manual_seed(0)
-    weight, x = (torch.randn(n, 480, generator=generator).to(device, dtype) for n in (40, 20))
-    try:
-        stored = encode(weight, spec)
-        kernel, exact = kind(stored), F.linear(x.float(), stored.dense().float())
-        errors = [(kernel(x[:n]).float() - exact[:n]).norm() / exact[:n].norm() for n in (1, 20)]
-    except Exception:  # whatever it is that a missing or foreign build raises: the weights can be decoded
-        return False
-    return all(bool(error < 0.05) for error in errors)
-
-
-def _has(operator: str) -> bool:
-    return hasattr(torch.ops.aten, operator)

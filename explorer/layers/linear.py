@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from explorer.layers import kernels
+from explorer.layers import choice, kernels
 from explorer.layers.dense import linear
 from explorer.layers.storage import Stored, stack
 
@@ -56,9 +56,9 @@ class CompressedLinear(nn.Module):
 
     def settle(self, shared: kernels.Kernel | None = None) -> None:
         """Move from storage to execution: build kernels (or take a share in one), and let go of the stored form."""
-        self.note = next(filter(None, map(kernels.why_decoded, self.stored())), "")
+        self.note = next(filter(None, map(choice.why_decoded, self.stored())), "")
         branches: list[list[Stored]] = [list(factors) for factors in self.branches]  # type: ignore[call-overload]
-        self._steps = [[shared]] if shared else [[kernels.build(f) for f in reversed(fs)] for fs in branches]
+        self._steps = [[shared]] if shared else [[choice.build(f) for f in reversed(fs)] for fs in branches]
         self.kernels = nn.ModuleList(kernel for steps in self._steps for kernel in steps)
         self.branches = nn.ModuleList()
 
@@ -91,8 +91,8 @@ def settle_together(layers: Sequence[CompressedLinear]) -> None:
     """Settle layers that get the same input: one product for all where one kernel carries them, else one by one."""
     stored = [part for layer in layers for part in layer.stored()]
     scaled = any(layer.input_scale is not None for layer in layers)
-    if len(stored) == len(layers) and not scaled and kernels.joint(stored):
-        product = kernels.Shared(kernels.build(stack(stored)), [part.shape[0] for part in stored])
+    if len(stored) == len(layers) and not scaled and choice.joint(stored):
+        product = kernels.Shared(choice.build(stack(stored)), [part.shape[0] for part in stored])
         for place, layer in enumerate(layers):
             layer.settle(kernels.Share(product, place))
     else:

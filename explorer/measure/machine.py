@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from explorer.files import replacing
-from explorer.layers.kernels import Decoded, build, choose
+from explorer.layers.choice import candidates, prefer
+from explorer.layers.kernels import Decoded
+from explorer.layers.targets import targets
 from explorer.layers.storage import Spec, encode
 from explorer.performance import Machine, Product
 from explorer.records import Reading
@@ -33,7 +35,7 @@ READ_BYTES = 2**28
 CACHED_BYTES = 2**26  # copies of a matrix that no cache holds all of
 MOST_COPIES = {1: 128, 128: 2}
 LAPS = 7
-FORMAT = 1  # of the file; goes up when what is measured changes
+FORMAT = 2  # of the file; goes up when what is measured changes
 
 Shape = tuple[int, int]
 
@@ -59,22 +61,42 @@ def timed(work: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1e3
 
 
+def about(model: nn.Module) -> tuple[list[Shape], torch.dtype, str]:
+    """What a kernel table is for: the shapes of a model's matrices, and what they are made of and lie on."""
+    weight = next(model.parameters())
+    return [target.shape for target in targets(model)], weight.dtype, weight.device.type
+
+
+def recall(shapes: Sequence[Shape], dtype: torch.dtype, device: str, folder: Path) -> Machine | None:
+    """The machine as it was once measured for these matrices, or None; kernels are chosen by it from then on."""
+    known = load(*_file(shapes, dtype, device, folder))
+    prefer(known.times() if known else {})
+    return known
+
+
 def measure(shapes: Sequence[Shape], dtype: torch.dtype, device: str, folder: Path) -> Iterator[Machine]:
     """The machine, with one more row of its kernel table in every yield; kept in `folder` once it is whole, and taken
     from there the next time. Takes about ten seconds for a small model."""
-    shapes = sorted(set(shapes), key=lambda shape: shape[0] * shape[1])
-    key = _key(shapes, dtype, device)
-    file = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json"
-    known = load(file, key)
+    known = recall(shapes, dtype, device, folder)
     if known:
         yield known
         return
     found, products = _bare(dtype, device, bandwidth(device)), list[Product]()
-    for shape in shapes:
+    for shape in _ordered(shapes):
         for spec in SPECS:
             products += _products(shape, spec, dtype, device)
             yield Machine(**vars(found) | {"products": tuple(products)})
-    save(Machine(**vars(found) | {"products": tuple(products)}), file, key)
+    save(Machine(**vars(found) | {"products": tuple(products)}), *_file(shapes, dtype, device, folder))
+    recall(shapes, dtype, device, folder)
+
+
+def _ordered(shapes: Sequence[Shape]) -> list[Shape]:
+    return sorted(set(shapes), key=lambda shape: shape[0] * shape[1])
+
+
+def _file(shapes: Sequence[Shape], dtype: torch.dtype, device: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    key = _key(shapes, dtype, device)
+    return folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.json", key
 
 
 @torch.no_grad()
@@ -88,14 +110,15 @@ def bandwidth(device: str, size: int = READ_BYTES) -> Reading:
 
 @torch.no_grad()
 def _products(shape: Shape, spec: Spec, dtype: torch.dtype, device: str) -> list[Product]:
-    """One row for each number of tokens; none where this machine has no kernel for the format."""
+    """A row for each kernel and number of tokens; none where this machine has no kernel for the format."""
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
-    stored = encode(weight, spec)
-    if spec != Spec() and choose(stored) is Decoded:
-        return []
-    kernel = build(stored)
-    name = "dense" if spec == Spec() else kernel.name
-    return [_product(kernel, name, shape, tokens, weight) for tokens in TOKENS]
+    stored, found = encode(weight, spec), list[Product]()
+    for kind in candidates(stored):
+        if spec == Spec() or kind is not Decoded:
+            kernel = kind(stored)  # type: ignore[arg-type]
+            name = "dense" if spec == Spec() else kernel.name
+            found += [_product(kernel, name, shape, tokens, weight) for tokens in TOKENS]
+    return found
 
 
 def _product(kernel: nn.Module, name: str, shape: Shape, tokens: int, like: torch.Tensor) -> Product:
@@ -147,8 +170,8 @@ def _key(shapes: Sequence[Shape], dtype: torch.dtype, device: str) -> dict[str, 
         "processor": about.processor,
         "threads": about.threads,
         "dtype": about.dtype,
-        "shapes": [list(shape) for shape in shapes],
-        "versions": {name: version(name) for name in ("torch", "bitsandbytes")},
+        "shapes": [list(shape) for shape in _ordered(shapes)],
+        "versions": {name: version(name) for name in ("torch", "bitsandbytes", "llvmlite")},
     }
 
 

@@ -60,14 +60,14 @@ def test_the_library_comes_late_and_says_nothing() -> None:
     """It takes seconds to import, and warns of what is by design, so only a model that needs it may pay for it."""
     script = """
 import sys, torch
-from explorer.layers import blockwise, kernels
+from explorer.layers import blockwise, choice
 from explorer.layers.storage import Spec, empty, encode, stored_bytes
 weight = torch.ones(8, 64).bfloat16()
-kernels.build(encode(weight, Spec(bits=4)))
+choice.build(encode(weight, Spec(bits=4)))
 empty((8, 64), Spec(format="nf4", double=True), torch.bfloat16), stored_bytes((8, 64), Spec(format="int8"), 2)
 assert "bitsandbytes" not in sys.modules
 for format in blockwise.BITS:
-    kernels.build(encode(weight, Spec(format=format)))(weight)
+    choice.build(encode(weight, Spec(format=format)))(weight)
 assert "bitsandbytes" in sys.modules
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=120)

@@ -8,17 +8,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers import kernels
+from explorer.layers import choice, compiled, kernels
 from explorer.layers.storage import BitsAndBytes, Quantized, Spec, Stored, encode, stack
-from explorer.methods import prune
+from explorer.methods import prune, quantize
 
 INT4 = [(bits, group) for bits in (2, 3, 4) for group in (32, 64)]
 EVEN = [(16, 64), (48, 128), (50, 128), (1, 64), (17, 80)]  # columns in sixteens, rows ragged or not
 RAGGED = [(17, 100), (30, 65), (20, 168)]
 BNB = [Spec(format=format, double=double) for format in ("nf4", "fp4") for double in (False, True)]
 BNB += [Spec(format="int8")]
-FAST = all(map(kernels._fast, ("nf4", "int8")))
+FAST = all(map(choice._fast, ("nf4", "int8")))
 real = pytest.mark.skipif(not FAST, reason="this processor has none of the instructions of bitsandbytes' products")
+
+
+compiles = pytest.mark.skipif(not compiled.available(), reason="nothing compiles products for this processor")
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only kernels that come with libraries."""
+    monkeypatch.setattr(compiled, "available", lambda: False)
 
 
 def stored_of(shape: tuple[int, int], spec: Spec, dtype: torch.dtype = torch.bfloat16) -> Stored:
@@ -46,17 +55,79 @@ def agrees(kernel: kernels.Kernel, stored: Quantized) -> bool:
 @pytest.mark.parametrize("shape", EVEN + RAGGED)
 def test_int4_agrees_with_decoded_weights(bits: int, group: int, shape: tuple[int, int]) -> None:
     stored = stored_of(shape, Spec(bits=bits, group=group))
-    kernel = kernels.build(stored)
-    assert isinstance(kernel, kernels.Int4Pack) and isinstance(stored, Quantized)
-    assert agrees(kernel, stored)
+    assert isinstance(stored, Quantized) and kernels.Int4Pack in choice.candidates(stored)
+    assert agrees(kernels.Int4Pack(stored), stored)
 
 
 @pytest.mark.parametrize("shape", EVEN)
 def test_int8_agrees_with_decoded_weights(shape: tuple[int, int]) -> None:
     stored = stored_of(shape, Spec(bits=8, group=0))
-    kernel = kernels.build(stored)
-    assert isinstance(kernel, kernels.Int8Pack) and isinstance(stored, Quantized)
-    assert agrees(kernel, stored)
+    assert isinstance(stored, Quantized) and kernels.Int8Pack in choice.candidates(stored)
+    assert agrees(kernels.Int8Pack(stored), stored)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("bits, group", [*INT4, (4, 0), (4, 128), (5, 32), (6, 64), (7, 0), (8, 0), (8, 64)])
+@pytest.mark.parametrize("shape", EVEN + RAGGED)
+@compiles
+def test_the_compiled_product_agrees_with_decoded_weights(
+    bits: int, group: int, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    """Rounding inputs to int16 costs at most half a step of a group's largest; float32 shows it, free of bfloat16."""
+    stored = stored_of(shape, Spec(bits=bits, group=group), dtype)
+    assert isinstance(stored, Quantized) and kernels.Compiled in choice.candidates(stored)
+    x = inputs(shape[1], dtype)
+    y = kernels.Compiled(stored)(x)
+    weight = quantize.dequantize(stored.codes(), stored.scale, stored.zeros(), stored.group, torch.float32)
+    exact = F.linear(x.float(), weight)
+    assert y.shape == exact.shape and y.dtype == dtype
+    allowed = 0.6 / 32767 * x.float().abs().amax(-1, keepdim=True) * weight.abs().sum(1)
+    allowed = allowed + torch.finfo(dtype).eps * exact.abs() + 1e-6
+    assert ((y.float() - exact).abs() <= allowed).all()
+
+
+@compiles
+def test_the_compiled_product_knows_what_is_no_number_and_what_is_nothing() -> None:
+    stored = stored_of((16, 64), Spec(bits=4))
+    assert isinstance(stored, Quantized)
+    x = inputs(64)[0]
+    x[0], x[1, 3], x[2, 5] = 0, float("nan"), float("inf")
+    y = kernels.Compiled(stored)(x)
+    assert (y[0] == 0).all() and y[1].isnan().all() and not y[2].isfinite().any()
+
+
+@compiles
+def test_the_compiled_product_gives_one_row_as_it_gives_many() -> None:
+    stored = stored_of((3072, 576), Spec(bits=4))  # more than one thread's share
+    assert isinstance(stored, Quantized)
+    kernel, x = kernels.Compiled(stored), inputs(576)[0]
+    assert torch.equal(torch.cat([kernel(row[None]) for row in x]), kernel(x))
+
+
+@compiles
+def test_compiled_codes_take_half_a_byte_or_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for bits, each in ((3, 0.5), (4, 0.5), (5, 1), (8, 1)):
+        stored = stored_of((64, 128), Spec(bits=bits, group=64))
+        assert isinstance(stored, Quantized)
+        held = sum(buffer.nbytes for buffer in kernels.Compiled(stored).buffers())
+        assert held == 64 * 128 * each + 64 * 2 * 3  # codes, and two bytes of scale and one of zero for a group
+
+
+@compiles
+def test_the_quicker_of_two_kernels_is_taken_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = stored_of((16, 64), Spec(bits=4))
+    monkeypatch.setattr(choice, "_measured", {})
+    for quick, kind in (("int4pack", kernels.Int4Pack), ("compiled int4", kernels.Compiled)):
+        choice.prefer({"int4pack": 2.0, "compiled int4": 2.0, "dense": 0.1} | {quick: 1.0})
+        assert choice.choose(stored) is kind
+
+
+@pytest.mark.parametrize("missing", ["_target", "_parallel_for"])
+def test_without_what_compiles_there_is_no_compiled_product(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "available", compiled.available.__wrapped__)
+    monkeypatch.setattr(compiled, missing, lambda: None)
+    assert not compiled.available()
+    assert choice.candidates(stored_of((16, 64), Spec(bits=6))) == [kernels.Decoded]
 
 
 def test_int8_agrees_with_decoded_weights_where_columns_are_ragged() -> None:
@@ -64,7 +135,7 @@ def test_int8_agrees_with_decoded_weights_where_columns_are_ragged() -> None:
     So it runs in a process of its own. Factors often have such columns: a rank of 168."""
     script = """
 import torch
-from explorer.layers import kernels
+from explorer.layers import choice, compiled, kernels
 from explorer.layers.storage import Spec, encode
 for columns in (168, 104, 100, 65, 8, 1):
     torch.manual_seed(0)
@@ -72,35 +143,37 @@ for columns in (168, 104, 100, 65, 8, 1):
     x = torch.randn(3, columns).bfloat16()
     exact = x.float() @ stored.dense().float().T
     sums = x.float().abs() @ stored.dense().float().abs().T
-    error = (kernels.build(stored)(x).float() - exact).abs()
+    error = (choice.build(stored)(x).float() - exact).abs()
     assert (error <= 2**-5 * sums.max()).all(), (columns, error.max())
 """
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120).returncode == 0
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("spec", [Spec(), Spec(bits=6), Spec(bits=4, kept=50), Spec(bits=8, group=64)])
 def test_what_has_no_kernel_runs_on_exactly_the_decoded_weights(spec: Spec) -> None:
     stored = stored_of((17, 100), spec)
-    kernel, x = kernels.build(stored), inputs(100)
+    kernel, x = choice.build(stored), inputs(100)
     assert isinstance(kernel, kernels.Decoded)
     assert torch.equal(kernel(x), F.linear(x, stored.dense()))
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("spec", [Spec(bits=4), Spec(bits=8, group=0)])
 def test_float32_models_never_meet_the_bfloat16_kernels(spec: Spec) -> None:
-    assert kernels.choose(stored_of((16, 64), spec, torch.float32)) is kernels.Decoded
+    assert choice.choose(stored_of((16, 64), spec, torch.float32)) is kernels.Decoded
 
 
 @pytest.mark.parametrize("spec", [Spec(), Spec(bits=4), Spec(bits=8, group=0), *BNB], ids=str)
 def test_inputs_may_lie_apart_in_memory(spec: Spec) -> None:
-    kernel, x = kernels.build(stored_of((32, 64), spec)), inputs(64)
+    kernel, x = choice.build(stored_of((32, 64), spec)), inputs(64)
     assert torch.equal(kernel(x[:, -1:]), kernel(x[:, -1:].contiguous()))
 
 
 @pytest.mark.parametrize("bits, group", [*INT4, (8, 0)])
 def test_a_weight_of_zeros_gives_zero(bits: int, group: int) -> None:
     stored = encode(torch.zeros(16, 64, dtype=torch.bfloat16), Spec(bits=bits, group=group))
-    assert (kernels.build(stored)(inputs(64)).abs() < 1e-5).all()
+    assert (choice.build(stored)(inputs(64)).abs() < 1e-5).all()
 
 
 @pytest.mark.parametrize("bits, group", [(4, 32), (4, 64), pytest.param(8, 0)])
@@ -112,33 +185,36 @@ def test_a_kernel_adds_less_error_than_rounding_the_weights_did(bits: int, group
     x = (inputs(64).float() * 0.1 + 1).bfloat16()
     exact = F.linear(x.float(), stored.dense().float())
     rounding = (F.linear(x.float(), weight) - exact).abs().max()
-    assert (kernels.build(stored)(x).float() - exact).abs().max() <= rounding
+    assert (choice.build(stored)(x).float() - exact).abs().max() <= rounding
 
 
 def test_every_kernel_has_a_name_of_its_own() -> None:
     names = [kind.name for kind in (kernels.Decoded, kernels.Int4Pack, kernels.Int8Pack, kernels.TinyGemm)]
-    names += [f"bnb {format}" for format in ("nf4", "fp4", "int8")]
-    assert len(set(names)) == 7
+    names += ["compiled int4", "compiled int8"] + [f"bnb {format}" for format in ("nf4", "fp4", "int8")]
+    assert len(set(names)) == 9
 
 
 def test_a_kernel_holds_no_more_than_codes_and_scales() -> None:
     stored = stored_of((64, 128), Spec(bits=4, group=64))
-    held = sum(buffer.nbytes for buffer in kernels.build(stored).buffers())
+    assert isinstance(stored, Quantized)
+    held = sum(buffer.nbytes for buffer in kernels.Int4Pack(stored).buffers())
     assert held == 64 * 128 // 2 + 64 * 2 * 2 * 2  # codes, and scale with shift a group in bfloat16
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_reason_is_given_exactly_where_a_saving_is_not_there() -> None:
-    assert kernels.why_decoded(stored_of((16, 64), Spec())) == ""
-    assert kernels.why_decoded(stored_of((16, 64), Spec(bits=4))) == ""
-    assert "zeros" in kernels.why_decoded(stored_of((16, 64), Spec(kept=32))).lower()
-    assert "6 bits" in kernels.why_decoded(stored_of((16, 64), Spec(bits=6)))
+    assert choice.why_decoded(stored_of((16, 64), Spec())) == ""
+    assert choice.why_decoded(stored_of((16, 64), Spec(bits=4))) == ""
+    assert "zeros" in choice.why_decoded(stored_of((16, 64), Spec(kept=32))).lower()
+    assert "6 bits" in choice.why_decoded(stored_of((16, 64), Spec(bits=6)))
 
 
+@pytest.mark.usefixtures("plain")
 def test_a_missing_operator_means_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_has", lambda operator: False)
+    monkeypatch.setattr(choice, "_has", lambda operator: False)
     for spec in (Spec(bits=4), Spec(bits=8, group=0)):
         stored = stored_of((16, 64), spec)
-        assert isinstance(stored, Quantized) and isinstance(kernels.build(stored), kernels.Decoded)
+        assert isinstance(stored, Quantized) and isinstance(choice.build(stored), kernels.Decoded)
 
 
 @real
@@ -148,7 +224,7 @@ def test_a_missing_operator_means_decoded(monkeypatch: pytest.MonkeyPatch) -> No
 def test_bitsandbytes_agrees_with_decoded_weights(spec: Spec, shape: tuple[int, int], tokens: int) -> None:
     """Within a bfloat16 absmax at 4 bits; at 8 bits within half a step of each token's inputs too."""
     stored = stored_of(shape, spec)
-    kernel = kernels.build(stored)
+    kernel = choice.build(stored)
     assert isinstance(kernel, kernels.BnbKernel) and kernel.name == f"bnb {spec.format}"
     x = torch.randn(2, tokens, shape[1], generator=torch.Generator().manual_seed(6)).bfloat16()
     weight = stored.dense().float()
@@ -167,15 +243,15 @@ def test_int8_multiplies_columns_with_large_inputs_as_they_are() -> None:
     x[..., 5] = 1000.0
     exact = F.linear(x.float(), stored.dense().float())
     rest = exact - 1000 * stored.dense().float()[:, 5]
-    error = (kernels.build(stored)(x).float() - exact).abs()
+    error = (choice.build(stored)(x).float() - exact).abs()
     assert (error <= 2.0**-7 * exact.abs() + 0.05 * rest.abs().max()).all()
 
 
 @pytest.mark.parametrize("spec", BNB, ids=str)
 def test_bitsandbytes_gives_zero_for_zeros_and_numbers_for_constants(spec: Spec) -> None:
     zeros = encode(torch.zeros(33, 100, dtype=torch.bfloat16), spec)
-    assert (kernels.build(zeros)(inputs(100)) == 0).all()
-    ones = kernels.build(encode(torch.ones(33, 100, dtype=torch.bfloat16), spec))
+    assert (choice.build(zeros)(inputs(100)) == 0).all()
+    ones = choice.build(encode(torch.ones(33, 100, dtype=torch.bfloat16), spec))
     expected = inputs(100).float().sum(-1, keepdim=True).expand(2, 3, 33)
     assert torch.allclose(ones(inputs(100)).float(), expected, rtol=0.02, atol=1.0)
     assert ones(torch.zeros(1, 100, dtype=torch.bfloat16)).abs().max() == 0
@@ -184,20 +260,20 @@ def test_bitsandbytes_gives_zero_for_zeros_and_numbers_for_constants(spec: Spec)
 @real
 @pytest.mark.parametrize("spec", BNB, ids=str)
 def test_bitsandbytes_holds_no_more_than_codes_and_absmaxes(spec: Spec) -> None:
-    held = sum(buffer.nbytes for buffer in kernels.build(stored_of((64, 128), spec)).buffers())
+    held = sum(buffer.nbytes for buffer in choice.build(stored_of((64, 128), spec)).buffers())
     assert held == (64 * 128 + 64 * 4 if spec.format == "int8" else 64 * 128 // 2 + 64 * 2 * 2)
 
 
 @pytest.mark.parametrize("spec", BNB, ids=str)
 def test_bitsandbytes_runs_decoded_where_it_would_be_slow_or_wrong(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     single, half = stored_of((16, 64), spec, torch.float32), stored_of((16, 64), spec)
-    assert isinstance(kernels.build(single), kernels.Decoded) and "bfloat16" in kernels.why_decoded(single)
-    monkeypatch.setattr(kernels, "_fast", lambda format: False)
-    assert isinstance(kernels.build(half), kernels.Decoded) and "processor" in kernels.why_decoded(half)
-    monkeypatch.setattr(kernels, "_fast", lambda format: True)
-    monkeypatch.setattr(kernels, "_proven", lambda *_: False)
-    assert isinstance(kernels.build(half), kernels.Decoded) and "no right product" in kernels.why_decoded(half)
-    assert torch.equal(kernels.build(half)(inputs(64)), F.linear(inputs(64), half.dense()))
+    assert isinstance(choice.build(single), kernels.Decoded) and "bfloat16" in choice.why_decoded(single)
+    monkeypatch.setattr(choice, "_fast", lambda format: False)
+    assert isinstance(choice.build(half), kernels.Decoded) and "processor" in choice.why_decoded(half)
+    monkeypatch.setattr(choice, "_fast", lambda format: True)
+    monkeypatch.setattr(choice, "_proven", lambda *_: False)
+    assert isinstance(choice.build(half), kernels.Decoded) and "no right product" in choice.why_decoded(half)
+    assert torch.equal(choice.build(half)(inputs(64)), F.linear(inputs(64), half.dense()))
 
 
 class Twisted(kernels.Decoded):
@@ -212,9 +288,9 @@ class Broken(kernels.Decoded):
 
 def test_a_kernel_is_proven_by_its_product() -> None:
     spec = Spec(bits=4)
-    assert kernels._proven(kernels.Decoded, spec, "cpu") and kernels._proven(kernels.Int4Pack, spec, "cpu")
+    assert choice._proven(kernels.Decoded, spec, "cpu") and choice._proven(kernels.Int4Pack, spec, "cpu")
     for kind in (Twisted, Broken, kernels.TinyGemm):  # the last has its operators on CUDA alone
-        assert not kernels._proven(kind, spec, "cpu")
+        assert not choice._proven(kind, spec, "cpu")
 
 
 def packed_on_cuda(pairs: Tensor, tiles: int) -> Tensor:
@@ -246,14 +322,15 @@ def test_what_goes_to_tinygemm_stands_for_the_decoded_weights(
 @pytest.mark.parametrize("spec", [Spec(bits=4), Spec(bits=8, group=0), *BNB], ids=str)
 def test_parts_that_are_alike_run_as_one(spec: Spec) -> None:
     parts = [stored_of((rows, 64), spec) for rows in (64, 24, 16)]
-    assert kernels.joint(parts) and isinstance(parts[0], Quantized | BitsAndBytes)
-    alone = torch.cat([kernels.build(part)(inputs(64)) for part in parts], dim=-1)
-    assert torch.equal(kernels.build(stack(parts))(inputs(64)), alone)
+    assert choice.joint(parts) and isinstance(parts[0], Quantized | BitsAndBytes)
+    alone = torch.cat([choice.build(part)(inputs(64)) for part in parts], dim=-1)
+    assert torch.equal(choice.build(stack(parts))(inputs(64)), alone)
 
 
+@pytest.mark.usefixtures("plain")
 def test_parts_that_differ_do_not_run_as_one() -> None:
     nf4, four = stored_of((16, 64), Spec(format="nf4")), stored_of((16, 64), Spec(bits=4))
-    assert not kernels.joint([nf4, four]) and not kernels.joint([four, stored_of((16, 128), Spec(bits=4))])
-    assert not kernels.joint([nf4, stored_of((16, 64), Spec(format="fp4"))])
-    assert not kernels.joint([stored_of((16, 64), Spec(bits=6))] * 2)
-    assert not kernels.joint([stored_of((16, 64), Spec(bits=4, kept=32))] * 2)
+    assert not choice.joint([nf4, four]) and not choice.joint([four, stored_of((16, 128), Spec(bits=4))])
+    assert not choice.joint([nf4, stored_of((16, 64), Spec(format="fp4"))])
+    assert not choice.joint([stored_of((16, 64), Spec(bits=6))] * 2)
+    assert not choice.joint([stored_of((16, 64), Spec(bits=4, kept=32))] * 2)
