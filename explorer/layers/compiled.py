@@ -10,6 +10,7 @@ import ctypes
 import platform
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,7 @@ class Packed:
 @cache
 def compiled(width: int, group: int, narrow: bool) -> Callable[..., None]:
     """The product for codes of 4 or 8 bits in groups of `group` columns (whole eights), `narrow` for bfloat16."""
-    import llvmlite.binding as llvm
-
-    target = _target()
+    llvm, target = _llvm(), _target()
     module = llvm.parse_assembly(program(width, group, narrow, _parallel_for()))
     passes = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
@@ -84,13 +83,19 @@ def compiled(width: int, group: int, narrow: bool) -> Callable[..., None]:
 
 
 @cache
-def _target() -> Any:
-    """LLVM's description of this processor, or None."""
+def _llvm() -> Any:
+    """The library that compiles, or None."""
     try:
-        import llvmlite.binding as llvm
+        return import_module("llvmlite.binding")
     except (ImportError, OSError):
         return None
-    features = llvm.get_host_cpu_features()
+
+
+@cache
+def _target() -> Any:
+    """LLVM's description of this processor, or None."""
+    llvm = _llvm()
+    features = llvm.get_host_cpu_features() if llvm else {}
     if not all(features.get(name) for name in NEEDED):
         return None
     llvm.initialize_native_target()

@@ -18,8 +18,8 @@ from torch import nn
 from explorer.files import replacing
 from explorer.layers.choice import candidates, prefer
 from explorer.layers.kernels import Decoded
-from explorer.layers.targets import targets
 from explorer.layers.storage import Spec, encode
+from explorer.layers.targets import targets
 from explorer.performance import Machine, Product
 from explorer.records import Reading
 
