@@ -103,6 +103,36 @@ class Slice:
         return {name: _ends(getattr(self, name)) for name in ("kl", "top1_agreement", "lost", "gained")}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """One possible next token, and its probability."""
+
+    word: str
+    share: Reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One token of the original's text: the KL there (nats), and what either model would say, likeliest first."""
+
+    word: str
+    kl: Reading
+    original: tuple[Guess, ...]
+    compressed: tuple[Guess, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """The original's text, token by token, as a compressed model reads it; `parts` is the first place where the two
+    would say different things, `again` what the original writes when it is asked once more."""
+
+    recipe: Recipe
+    places: tuple[Place, ...]
+    parts: int | None
+    text: str
+    again: str
+
+
 Verdict = Literal["identical", "not distinguishable", "distinguishable", "broken", "no noise floor"]
 
 

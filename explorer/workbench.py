@@ -25,7 +25,7 @@ from explorer.measure import cost, layers, machine, quality, size, speed
 from explorer.measure.judge import Judge
 from explorer.model import export, hub, teach
 from explorer.model.facts import Facts, fingerprint
-from explorer.model.generate import context_length, encode_prompt, stream
+from explorer.model.generate import context_length, prompt_ids, stream
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.preparing import Preparation
@@ -181,8 +181,7 @@ class Workbench:
             yield from self._originals[prompt]
             return
         model = self.loaded.model if recipe is None else self.variant(recipe).model
-        limit = min(context_length(model) - 1, 2048)
-        ids = encode_prompt(self.loaded.tokenizer, prompt.text, chat=prompt.chat, limit=limit)
+        ids = prompt_ids(model, self.loaded.tokenizer, prompt.text, chat=prompt.chat)
         pieces = stream(
             model,
             self.loaded.tokenizer,

@@ -40,6 +40,7 @@ ORDER = [
     "sweep",
     "budget",
     "profiling",
+    "tracing",
     "bench_page",
     "bench_peers",
     "bench_numbers",

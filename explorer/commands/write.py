@@ -6,7 +6,7 @@ from pathlib import Path
 
 from explorer.commands.options import Commands, open_model, prepare, recipes_of
 from explorer.model import export
-from explorer.model.generate import context_length, encode_prompt, stream
+from explorer.model.generate import prompt_ids, stream
 from explorer.recipe import Recipe
 from explorer.workbench import Prompt
 
@@ -40,7 +40,7 @@ def _generate(options: argparse.Namespace) -> None:
     )
     if folder.is_dir() and export.is_export(folder):
         model, tokenizer, recipe = export.read(folder)
-        ids = encode_prompt(tokenizer, prompt.text, chat=prompt.chat, limit=min(context_length(model) - 1, 2048))
+        ids = prompt_ids(model, tokenizer, prompt.text, chat=prompt.chat)
         pieces = stream(
             model,
             tokenizer,

@@ -95,7 +95,7 @@ def _llvm() -> Any:
 def _target() -> Any:
     """LLVM's description of this processor, or None."""
     llvm = _llvm()
-    features = llvm.get_host_cpu_features() if llvm else {}
+    features: Any = llvm.get_host_cpu_features() if llvm else {}
     if not all(features.get(name) for name in NEEDED):
         return None
     llvm.initialize_native_target()

@@ -13,13 +13,18 @@ from torch import Tensor, nn
 from explorer.model.decode import Continuation
 from explorer.records import STOPPED, Piece
 
-MAX_PROMPT_CHARACTERS = 20_000
+MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS = 20_000, 2048
 
 
 def context_length(model: nn.Module) -> int:
     """Tokens that the model was made for."""
     config: Any = model.config
     return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2048)
+
+
+def prompt_ids(model: nn.Module, tokenizer: Any, prompt: str, *, chat: bool) -> Tensor:
+    """`encode_prompt` for this model, which leaves room for at least one token."""
+    return encode_prompt(tokenizer, prompt, chat=chat, limit=min(context_length(model) - 1, MAX_PROMPT_TOKENS))
 
 
 def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Tensor:

@@ -13,21 +13,22 @@ from typing import Any, NamedTuple
 
 from explorer import session
 from explorer.model.preflight import free_bytes
-from explorer.profiling import profile
 from explorer.recipe import PRESETS, Recipe
-from explorer.records import STOPPED, LayerReading, Measurement, Piece
-from explorer.techniques import apart
-from explorer.ui import charts, landscape, takes_page, timings, views
+from explorer.records import STOPPED, Measurement, Piece
+from explorer.ui import charts, landscape, takes_page, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
 from explorer.workbench import Workbench
 
-FIRST_TOKENS, LIVE_TOKENS, ALL_TOKENS = 200, 1000, 4096
-APART_TOKENS = 1024  # on which each technique is judged by itself
+FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 TIMING_ROUNDS, DECODE_STEPS = 2, 4
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
 SESSIONS_KEPT = 256
+
+
+Found = tuple[str | None, str]  # what a study found so far, None for no change, and the status line
+Work = Callable[[Ask], Iterator[Found]]
 
 
 class View(NamedTuple):
@@ -198,21 +199,7 @@ class Desk:
                 view = View(original=_pane(None, last[0], texts[1]), compressed=_pane(ask.recipe, last[1], texts[0]))
                 yield texts, max(piece.tokens for piece in last), view
 
-    def layers(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
-        """(layer table, status line), layer by layer."""
-        yield from self._in_full(values, session, self._layers)
-
-    def numbers(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
-        """(statistics, slices and parts of a setting, status line), passage by passage."""
-        yield from self._in_full(values, session, self._numbers)
-
-    def speed(self, values: Controls, session: str) -> Iterator[tuple[str | None, str]]:
-        """(times, limits, parts, surface and kernels of a setting, status line), as they come."""
-        yield from self._in_full(values, session, self._speed)
-
-    def _in_full(
-        self, values: Controls, session: str, work: Callable[[Recipe], Iterator[tuple[str | None, str]]]
-    ) -> Iterator[tuple[str | None, str]]:
+    def in_full(self, values: Controls, session: str, work: Work) -> Iterator[Found]:
         """What `work` finds out, told at most once a second and at its end; Stop and a new setting end it."""
         if not self.bench.ready.is_set():
             return
@@ -221,7 +208,7 @@ class Desk:
             ask = self._want(session, ask) or ask
             shown, found = 0.0, None
             with self.bench.visit():
-                for found in work(ask.recipe):
+                for found in work(ask):
                     if self._wanted.get(session) is not ask:
                         return
                     if time.perf_counter() - shown > 1:
@@ -231,43 +218,6 @@ class Desk:
                 yield found
         except ValueError as problem:
             yield None, views.status(say("failed", problem=problem), "error")
-
-    def _layers(self, recipe: Recipe) -> Iterator[tuple[str | None, str]]:
-        if recipe == Recipe():
-            raise ValueError("nothing is compressed yet.")
-        rows: list[LayerReading] = []
-        for rows in self.bench.layers(recipe):
-            yield self._layer_table(recipe, rows), views.status(say("layers", done=len(rows)), "busy")
-        yield self._layer_table(recipe, rows), views.status(say("layers", done=len(rows)), "done")
-
-    def _numbers(self, recipe: Recipe) -> Iterator[tuple[str | None, str]]:
-        for share in self.bench.apply(recipe):
-            yield None, views.status(say("working", share=f"{share * 100:.0f}", words=recipe.words()), "busy")
-        yield None, views.status(say("floor"), "busy")
-        for _ in self.bench.noise_floor():
-            yield None, views.status(say("floor"), "busy")
-        tables = ""
-        for quality in self.bench.judge(recipe, ALL_TOKENS):
-            tables = views.statistics(quality) + views.slices(quality.by_kind)
-            yield tables, views.status(say("judging", tokens=quality.tokens), "busy")
-        tables += views.parts(self.bench.breakdown(recipe))
-        if apart(recipe):
-            for found in self.bench.contributions(recipe, APART_TOKENS):
-                if isinstance(found, float):
-                    yield tables, views.status(say("apart", share=f"{found * 100:.0f}"), "busy")
-                else:
-                    tables += views.contributions(found)
-        yield tables, views.status(say("numbers", words=recipe.words()), "done")
-
-    def _speed(self, recipe: Recipe) -> Iterator[tuple[str | None, str]]:
-        for share in self.bench.apply(recipe):
-            yield None, views.status(say("working", share=f"{share * 100:.0f}", words=recipe.words()), "busy")
-        tables = ""
-        for found in profile(self.bench, recipe):
-            tables, rows = timings.tables(found), len(found.machine.products) if found.machine else 0
-            sentence = say("speed", words=recipe.words(), rows=rows, cells=len(found.surface))
-            yield tables, views.status(sentence, "busy")
-        yield tables, views.status(say("speed_done", words=recipe.words()), "done")
 
     def session(self) -> str:
         """Every setting tried since the start, and the files to keep it in."""
@@ -281,10 +231,6 @@ class Desk:
             return takes_page.tables(ask, free_bytes())  # type: ignore[arg-type]
         except ValueError as problem:
             return views.status(say("failed", problem=problem), "error")
-
-    def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
-        known = self.bench.measured(recipe)
-        return views.layer_table(rows, known.quality.kl if known and known.quality else None)
 
     def calibration(self) -> tuple[str, bool]:
         """What the page says of the calibration, and whether it is done."""

@@ -37,7 +37,7 @@ def style(points: Mapping[str, dict[float, float]]) -> str:
         for number, bits in enumerate(shown, 1):
             value = 1e-4 if bits == 16 else points[name].get(bits)
             if value is not None:
-                rules.append(f"#{name} label:nth-of-type({number}) {{ --level: {_color(value)}; }}")
+                rules.append(f"#{name} label:nth-of-type({number}) {{ --level: {color(value)}; }}")
         rules.append(_told(name, points[name] | {16: 1e-4}, 16))
     return f"<style>{' '.join(rules)}</style>" if rules else ""
 
@@ -71,12 +71,12 @@ def _gradient(values: Sequence[float | None]) -> str:
             continue
         if last is not None and any(min(last, value) <= level < max(last, value) for level in (SHOWS, BREAKS)):
             stops += [f"#111 {at - 1.2:.1f}%", f"#111 {at:.1f}%"]
-        stops.append(f"{_color(value)} {at:.1f}%")
+        stops.append(f"{color(value)} {at:.1f}%")
         last = value
     return f"linear-gradient(to right, {', '.join(stops)})"
 
 
-def _color(kl: float) -> str:
+def color(kl: float) -> str:
     """Blue is near the original, yellow shows, orange breaks, dark is gone: lightness tells without colour."""
     ends = [(math.log(level), color) for level, color in SCALE]
     at = min(max(math.log(max(kl, 1e-9)), ends[0][0]), ends[-1][0])

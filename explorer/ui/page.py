@@ -14,6 +14,7 @@ from explorer.ui.asks import Controls
 from explorer.ui.charts import PLOTLY
 from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls, takes_controls
 from explorer.ui.handlers import Desk, View
+from explorer.ui.studies import Studies
 from explorer.ui.views import WORDS, header, pane, status
 from explorer.workbench import Workbench
 
@@ -21,6 +22,7 @@ from explorer.workbench import Workbench
 def build(bench: Workbench) -> gr.Blocks:
     """The page of one workbench."""
     desk = Desk(bench)
+    studies = Studies(desk)
     gr.set_static_paths([PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         top = _html(header("", []), elem_id="top")
@@ -52,6 +54,8 @@ def build(bench: Workbench) -> gr.Blocks:
             with gr.Tab(WORDS["tabs"]["this"]):
                 _html(f'<p class="source">{WORDS["numbers"]["hint"]}</p>')
                 whole = gr.Button(WORDS["numbers"]["button"], size="sm", scale=0, elem_id="measure-numbers")
+                _html(f'<p class="source">{WORDS["trace"]["hint"]}</p>')
+                spell = gr.Button(WORDS["trace"]["button"], size="sm", scale=0, elem_id="word-by-word")
                 _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
                 each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
                 _html(f'<p class="source">{WORDS["speed"]["hint"]}</p>')
@@ -59,6 +63,7 @@ def build(bench: Workbench) -> gr.Blocks:
                 _html(f'<p class="source">{WORDS["session"]["hint"]}</p>')
                 tried = gr.Button(WORDS["session"]["button"], size="sm", scale=0, elem_id="show-session")
                 figures = _html("", elem_id="numbers-table")  # below all controls: a table that arrives moves none
+                spelled = _html("", elem_id="words-table")
                 times = _html("", elem_id="speed-table")
                 table = _html("", elem_id="layer-table")
                 history = _html("", elem_id="session-table")
@@ -123,12 +128,13 @@ def build(bench: Workbench) -> gr.Blocks:
             api_name="write",
             **heavy,
         )
-        each.click(streamed(desk.layers), controls, [table, line], api_name="layers", **heavy)
-        whole.click(streamed(desk.numbers), controls, [figures, line], api_name="numbers", **heavy)
+        spell.click(streamed(studies.words), controls, [spelled, line], api_name="words", **heavy)
+        each.click(streamed(studies.layers), controls, [table, line], api_name="layers", **heavy)
+        whole.click(streamed(studies.numbers), controls, [figures, line], api_name="numbers", **heavy)
         changed = [page.load, *(control.change for control in wanted)]
         gr.on(changed, desk.takes, wanted, needs, api_name="takes", **quick)
         tried.click(desk.session, None, history, api_name="session", **quick)
-        timing.click(streamed(desk.speed), controls, [times, line], api_name="speed", **heavy)
+        timing.click(streamed(studies.speed), controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)
         clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)
         stop.click(halt, None, views, api_name="stop", **quick)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from explorer.layers import choice, compiled, kernels
 from explorer.layers.storage import BitsAndBytes, Quantized, Spec, Stored, encode, stack
-from explorer.methods import prune, quantize
+from explorer.methods import prune
 
 INT4 = [(bits, group) for bits in (2, 3, 4) for group in (32, 64)]
 EVEN = [(16, 64), (48, 128), (50, 128), (1, 64), (17, 80)]  # columns in sixteens, rows ragged or not
@@ -64,70 +64,6 @@ def test_int8_agrees_with_decoded_weights(shape: tuple[int, int]) -> None:
     stored = stored_of(shape, Spec(bits=8, group=0))
     assert isinstance(stored, Quantized) and kernels.Int8Pack in choice.candidates(stored)
     assert agrees(kernels.Int8Pack(stored), stored)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("bits, group", [*INT4, (4, 0), (4, 128), (5, 32), (6, 64), (7, 0), (8, 0), (8, 64)])
-@pytest.mark.parametrize("shape", EVEN + RAGGED)
-@compiles
-def test_the_compiled_product_agrees_with_decoded_weights(
-    bits: int, group: int, shape: tuple[int, int], dtype: torch.dtype
-) -> None:
-    """Rounding inputs to int16 costs at most half a step of a group's largest; float32 shows it, free of bfloat16."""
-    stored = stored_of(shape, Spec(bits=bits, group=group), dtype)
-    assert isinstance(stored, Quantized) and kernels.Compiled in choice.candidates(stored)
-    x = inputs(shape[1], dtype)
-    y = kernels.Compiled(stored)(x)
-    weight = quantize.dequantize(stored.codes(), stored.scale, stored.zeros(), stored.group, torch.float32)
-    exact = F.linear(x.float(), weight)
-    assert y.shape == exact.shape and y.dtype == dtype
-    allowed = 0.6 / 32767 * x.float().abs().amax(-1, keepdim=True) * weight.abs().sum(1)
-    allowed = allowed + torch.finfo(dtype).eps * exact.abs() + 1e-6
-    assert ((y.float() - exact).abs() <= allowed).all()
-
-
-@compiles
-def test_the_compiled_product_knows_what_is_no_number_and_what_is_nothing() -> None:
-    stored = stored_of((16, 64), Spec(bits=4))
-    assert isinstance(stored, Quantized)
-    x = inputs(64)[0]
-    x[0], x[1, 3], x[2, 5] = 0, float("nan"), float("inf")
-    y = kernels.Compiled(stored)(x)
-    assert (y[0] == 0).all() and y[1].isnan().all() and not y[2].isfinite().any()
-
-
-@compiles
-def test_the_compiled_product_gives_one_row_as_it_gives_many() -> None:
-    stored = stored_of((3072, 576), Spec(bits=4))  # more than one thread's share
-    assert isinstance(stored, Quantized)
-    kernel, x = kernels.Compiled(stored), inputs(576)[0]
-    assert torch.equal(torch.cat([kernel(row[None]) for row in x]), kernel(x))
-
-
-@compiles
-def test_compiled_codes_take_half_a_byte_or_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    for bits, each in ((3, 0.5), (4, 0.5), (5, 1), (8, 1)):
-        stored = stored_of((64, 128), Spec(bits=bits, group=64))
-        assert isinstance(stored, Quantized)
-        held = sum(buffer.nbytes for buffer in kernels.Compiled(stored).buffers())
-        assert held == 64 * 128 * each + 64 * 2 * 3  # codes, and two bytes of scale and one of zero for a group
-
-
-@compiles
-def test_the_quicker_of_two_kernels_is_taken_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = stored_of((16, 64), Spec(bits=4))
-    monkeypatch.setattr(choice, "_measured", {})
-    for quick, kind in (("int4pack", kernels.Int4Pack), ("compiled int4", kernels.Compiled)):
-        choice.prefer({"int4pack": 2.0, "compiled int4": 2.0, "dense": 0.1} | {quick: 1.0})
-        assert choice.choose(stored) is kind
-
-
-@pytest.mark.parametrize("missing", ["_target", "_parallel_for"])
-def test_without_what_compiles_there_is_no_compiled_product(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "available", compiled.available.__wrapped__)
-    monkeypatch.setattr(compiled, missing, lambda: None)
-    assert not compiled.available()
-    assert choice.candidates(stored_of((16, 64), Spec(bits=6))) == [kernels.Decoded]
 
 
 def test_int8_agrees_with_decoded_weights_where_columns_are_ragged() -> None:
@@ -201,22 +137,6 @@ def test_a_kernel_holds_no_more_than_codes_and_scales() -> None:
     assert held == 64 * 128 // 2 + 64 * 2 * 2 * 2  # codes, and scale with shift a group in bfloat16
 
 
-@pytest.mark.usefixtures("plain")
-def test_a_reason_is_given_exactly_where_a_saving_is_not_there() -> None:
-    assert choice.why_decoded(stored_of((16, 64), Spec())) == ""
-    assert choice.why_decoded(stored_of((16, 64), Spec(bits=4))) == ""
-    assert "zeros" in choice.why_decoded(stored_of((16, 64), Spec(kept=32))).lower()
-    assert "6 bits" in choice.why_decoded(stored_of((16, 64), Spec(bits=6)))
-
-
-@pytest.mark.usefixtures("plain")
-def test_a_missing_operator_means_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_has", lambda operator: False)
-    for spec in (Spec(bits=4), Spec(bits=8, group=0)):
-        stored = stored_of((16, 64), spec)
-        assert isinstance(stored, Quantized) and isinstance(choice.build(stored), kernels.Decoded)
-
-
 @real
 @pytest.mark.parametrize("spec", BNB, ids=str)
 @pytest.mark.parametrize("shape", [*EVEN, *RAGGED, (64, 192)])
@@ -264,35 +184,6 @@ def test_bitsandbytes_holds_no_more_than_codes_and_absmaxes(spec: Spec) -> None:
     assert held == (64 * 128 + 64 * 4 if spec.format == "int8" else 64 * 128 // 2 + 64 * 2 * 2)
 
 
-@pytest.mark.parametrize("spec", BNB, ids=str)
-def test_bitsandbytes_runs_decoded_where_it_would_be_slow_or_wrong(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
-    single, half = stored_of((16, 64), spec, torch.float32), stored_of((16, 64), spec)
-    assert isinstance(choice.build(single), kernels.Decoded) and "bfloat16" in choice.why_decoded(single)
-    monkeypatch.setattr(choice, "_fast", lambda format: False)
-    assert isinstance(choice.build(half), kernels.Decoded) and "processor" in choice.why_decoded(half)
-    monkeypatch.setattr(choice, "_fast", lambda format: True)
-    monkeypatch.setattr(choice, "_proven", lambda *_: False)
-    assert isinstance(choice.build(half), kernels.Decoded) and "no right product" in choice.why_decoded(half)
-    assert torch.equal(choice.build(half)(inputs(64)), F.linear(inputs(64), half.dense()))
-
-
-class Twisted(kernels.Decoded):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).flip(-1)
-
-
-class Broken(kernels.Decoded):
-    def forward(self, x: Tensor) -> Tensor:
-        raise RuntimeError("no such image")
-
-
-def test_a_kernel_is_proven_by_its_product() -> None:
-    spec = Spec(bits=4)
-    assert choice._proven(kernels.Decoded, spec, "cpu") and choice._proven(kernels.Int4Pack, spec, "cpu")
-    for kind in (Twisted, Broken, kernels.TinyGemm):  # the last has its operators on CUDA alone
-        assert not choice._proven(kind, spec, "cpu")
-
-
 def packed_on_cuda(pairs: Tensor, tiles: int) -> Tensor:
     """In words, what CUDA's operator takes: two codes a byte, columns in whole tiles, rows in eights."""
     assert pairs.dtype == torch.uint8 and pairs.is_contiguous() and tiles in (2, 4, 8)
@@ -325,12 +216,3 @@ def test_parts_that_are_alike_run_as_one(spec: Spec) -> None:
     assert choice.joint(parts) and isinstance(parts[0], Quantized | BitsAndBytes)
     alone = torch.cat([choice.build(part)(inputs(64)) for part in parts], dim=-1)
     assert torch.equal(choice.build(stack(parts))(inputs(64)), alone)
-
-
-@pytest.mark.usefixtures("plain")
-def test_parts_that_differ_do_not_run_as_one() -> None:
-    nf4, four = stored_of((16, 64), Spec(format="nf4")), stored_of((16, 64), Spec(bits=4))
-    assert not choice.joint([nf4, four]) and not choice.joint([four, stored_of((16, 128), Spec(bits=4))])
-    assert not choice.joint([nf4, stored_of((16, 64), Spec(format="fp4"))])
-    assert not choice.joint([stored_of((16, 64), Spec(bits=6))] * 2)
-    assert not choice.joint([stored_of((16, 64), Spec(bits=4, kept=32))] * 2)

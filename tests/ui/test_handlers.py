@@ -9,6 +9,7 @@ from explorer.recipe import PRESETS, Recipe
 from explorer.ui import handlers
 from explorer.ui.asks import Controls, ask_from, controls_from
 from explorer.ui.handlers import Desk, View
+from explorer.ui.studies import Studies
 from explorer.ui.views import WORDS
 from explorer.workbench import Workbench
 
@@ -164,9 +165,9 @@ def test_speed_in_full_streams_and_ends_at_stop(desk: Desk, values: Controls, mo
             yield Performance(recipe=asked, model="m", original=side, compressed=side)
 
     monkeypatch.setattr(handlers, "profile", study)
-    *_, (tables, status) = desk.speed(values, "a")
+    *_, (tables, status) = Studies(desk).speed(values, "a")
     assert WORDS["limits"]["title"] in (tables or "") and 'data-state="done"' in status and told == [0, 1, 2]
     told.clear()
-    for _ in desk.speed(values, "a"):
+    for _ in Studies(desk).speed(values, "a"):
         desk.stop("a")
     assert told == [0, 1]  # the step after the one that was shown is the last

@@ -10,6 +10,7 @@ from explorer.records import Breakdown, Contributions, Quality, Reading, Slice, 
 from explorer.ui import views
 from explorer.ui.asks import Controls
 from explorer.ui.handlers import Desk
+from explorer.ui.studies import Studies
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -139,7 +140,9 @@ def test_no_number_anywhere_in_full_is_without_its_badge(desk: Desk, values: Con
     """What a whole visit shows, each figure drawn by `number`; left are names, counts of tokens and settings."""
     desk.preview(values, "a")
     shown = [view.cards for view in desk.live(values, "a", rest=0)]
-    shown += [part for part, _ in desk.numbers(values, "a")] + [part for part, _ in desk.layers(values, "a")]
+    studies = Studies(desk)
+    for study in (studies.numbers, studies.words, studies.layers):
+        shown += [part for part, _ in study(values, "a")]
     shown.append(desk.session().partition("</p>")[2])
     for html in filter(None, shown):
         naked = re.sub(r'<span class="number">[^<]+</span><span class="badge \w+"[^>]*>\w+</span>', "", html)

@@ -1,0 +1,86 @@
+"""A trace as HTML: the original's text with a bar under each word for how far the compressed model's prediction is off
+there, both models' likeliest words at the start and where they part, and the original asked once more."""
+
+import math
+from html import escape
+from itertools import zip_longest
+
+from explorer.records import Guess, Place, Reading, Trace
+from explorer.ui.landscape import color
+from explorer.ui.views import WORDS, bar, marked, number, plain, table
+
+HIGHEST = 14  # px, of the bar under a word
+LEAST = 1e-3  # nats: below it, no bar
+
+
+def tables(found: Trace) -> str:
+    """Everything about a trace."""
+    words = WORDS["trace"]
+    html = heat(found)
+    html += _likeliest(found.places[0], words["first"].format(word=_shown(found.places[0].word)))
+    if found.parts:
+        place = found.places[found.parts]
+        html += _likeliest(place, words["parting"].format(number=found.parts + 1, word=_shown(place.word)))
+    same = found.again == found.text
+    note = words["null_same"] if same else words["null_differs"]
+    text = f'<p class="again">{marked(found.again, found.text)}</p>'
+    return html + _section("null", words["null"], escape(note) + text)
+
+
+def heat(found: Trace) -> str:
+    """The text; the higher and darker the bar under a word, the further apart the two predictions of it."""
+    words = WORDS["trace"]
+    spans = []
+    for i, place in enumerate(found.places):
+        kind = "word parting" if i == found.parts else "word"
+        here, there = _guess(place.original[0]), _guess(place.compressed[0])
+        says = words["says"].format(kl=plain(place.kl, place.kl.value), original=here, compressed=there)
+        look = f"--bar:{height(place.kl)}px;--kl:{color(place.kl.value)}"
+        spans.append(f'<span class="{kind}" style="{look}" title="{escape(says)}">{escape(place.word)}</span>')
+    total = Reading(
+        value=sum(place.kl.value for place in found.places) / len(found.places),
+        unit="nats",
+        how="measured",
+        n=len(found.places),
+    )
+    note = words["all_same"] if found.parts is None else words["note"].format(number=found.parts + 1)
+    mean = f"<p>{escape(words['mean'])} {number(total)}</p>"
+    return _section("heat", words["title"], f'{escape(note)}{mean}<p class="text">{"".join(spans)}</p>')
+
+
+def height(kl: Reading) -> int:
+    """Pixels of the bar: none below `LEAST` nats, the highest from 10 nats on."""
+    if not kl.value > LEAST:
+        return 0 if kl.value == kl.value else HIGHEST
+    return max(1, min(HIGHEST, round(HIGHEST * math.log(kl.value / LEAST) / math.log(10 / LEAST))))
+
+
+def _likeliest(place: Place, title: str) -> str:
+    words = WORDS["trace"]
+    rows = [
+        [cell for guess in pair for cell in _cells(guess)] for pair in zip_longest(place.original, place.compressed)
+    ]
+    ranks = [str(i) for i in range(1, len(rows) + 1)]
+    return table("likeliest", title, words["likeliest"], words["columns"], ranks, rows)
+
+
+def _cells(guess: Guess | None) -> tuple[str, str]:
+    if guess is None:
+        return "", ""
+    return f"<code>{escape(_shown(guess.word))}</code>", f"{bar(guess.share.value)} {number(guess.share)}"
+
+
+def _guess(guess: Guess) -> str:
+    return f"{_shown(guess.word)} ({plain(guess.share, guess.share.value)})"
+
+
+def _shown(word: str) -> str:
+    """A token as it can be read: a line's end has no look of its own."""
+    return word.replace("\n", "⏎").strip() or "␣"
+
+
+def _section(kind: str, title: str, body: str) -> str:
+    return (
+        f'<div class="layers {kind}" tabindex="0" role="region" aria-label="{escape(title)}">'
+        f"<h2>{escape(title)}</h2><p>{body}</div>"
+    )
