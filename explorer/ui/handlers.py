@@ -15,7 +15,7 @@ from explorer import session
 from explorer.model.preflight import free_bytes
 from explorer.recipe import PRESETS, Recipe
 from explorer.records import STOPPED, Measurement, Piece
-from explorer.ui import charts, landscape, takes_page, views
+from explorer.ui import charts, landscape, lesson_page, takes_page, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
 from explorer.workbench import Workbench
@@ -24,7 +24,7 @@ FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 TIMING_ROUNDS, DECODE_STEPS = 2, 4
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
-SESSIONS_KEPT = 256
+SESSIONS_KEPT, RECORDS_KEPT = 256, 64
 
 
 Found = tuple[str | None, str]  # what a study found so far, None for no change, and the status line
@@ -48,6 +48,7 @@ class Desk:
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
         self._wanted: OrderedDict[str, Ask | None] = OrderedDict()
+        self._recorded: OrderedDict[Ask, tuple[str, View]] = OrderedDict()
 
     def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...] | None, str, View]]:
         """First view of a visit: waits for the model, then sets the controls from the address."""
@@ -63,7 +64,8 @@ class Desk:
         except ValueError as error:
             problem = say("failed", problem=error)
         loaded = self.bench.loaded
-        header = views.header(f"{loaded.name}, from {loaded.source}.", self.bench.notes())
+        header = views.header(f"{loaded.name}, from {loaded.source}.", self.bench.notes(), lesson_page.links())
+        header += lesson_page.section(query)
         sentence = views.status(problem or say("ready"), "error" if problem else "ready")
         yield (
             controls_from(recipe),
@@ -79,7 +81,7 @@ class Desk:
         if not self.bench.ready.is_set():
             return View()
         try:
-            ask = self._ask(values)
+            ask = self.ask(values)
         except ValueError as error:
             self._want(session, None)  # older work must not talk over this
             return View(status=views.status(say("failed", problem=error), "error"))
@@ -101,7 +103,7 @@ class Desk:
         if not self.bench.ready.is_set():
             return
         try:
-            ask = self._ask(values)
+            ask = self.ask(values)
         except ValueError as error:
             yield View(status=views.status(say("failed", problem=error), "error"))
             return
@@ -163,13 +165,28 @@ class Desk:
             query=recipe.to_query(),
             status=views.status(say("done", seconds=seconds, words=recipe.words(), differ=differ), "done"),
         )
+        self._record(ask, finished)
         yield finished
         # everything belongs to this setting now; more text only narrows the interval
         if known.quality and known.quality.tokens < LIVE_TOKENS:
             for quality in self.bench.judge(recipe, LIVE_TOKENS):
                 self.bench.record(variant, quality=quality)
                 yield View(cards=self._cards(recipe))
-            yield finished._replace(cards=self._cards(recipe), plot=self._plot(recipe))
+            finished = finished._replace(cards=self._cards(recipe), plot=self._plot(recipe))
+            self._record(ask, finished)
+            yield finished
+
+    def recorded(self, ask: Ask) -> View | None:
+        """What the page showed when this was last run to its end, and the time it says so; None where it never was."""
+        if ask not in self._recorded:
+            return None
+        clock, view = self._recorded[ask]
+        return view._replace(status=views.status(say("recorded", time=clock, words=ask.recipe.words()), "done"))
+
+    def _record(self, ask: Ask, view: View) -> None:
+        self._recorded[ask] = time.strftime("%H:%M"), view
+        while len(self._recorded) > RECORDS_KEPT:
+            self._recorded.popitem(last=False)
 
     def _how_far(self, recipe: Recipe, share: float) -> str:
         """What is told of slow work: the student's progress while it heals, else the share done."""
@@ -204,7 +221,7 @@ class Desk:
         if not self.bench.ready.is_set():
             return
         try:
-            ask = self._ask(values)
+            ask = self.ask(values)
             ask = self._want(session, ask) or ask
             shown, found = 0.0, None
             with self.bench.visit():
@@ -244,7 +261,7 @@ class Desk:
         words = say("calibrating_more", tokens=f"{tokens:,}") if tokens else say("calibrating")
         return views.calibration(f"{words} {share:.0%}".replace("%", " %"), share), False
 
-    def _ask(self, values: Controls) -> Ask:
+    def ask(self, values: Controls) -> Ask:
         return ask_from(values, calibrated=self.bench.prepared == 1.0)
 
     def _cards(self, recipe: Recipe) -> str:

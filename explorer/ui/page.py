@@ -3,17 +3,20 @@
 import json
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from explorer import assets
-from explorer.recipe import Recipe
+from explorer.recipe import PRESETS, Recipe
 from explorer.ui import guard
 from explorer.ui.asks import Controls
+from explorer.ui.blind_test import BlindTest
 from explorer.ui.charts import PLOTLY
 from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls, takes_controls
 from explorer.ui.handlers import Desk, View
+from explorer.ui.scenes import Scenes
 from explorer.ui.studies import Studies
 from explorer.ui.views import WORDS, header, pane, status
 from explorer.workbench import Workbench
@@ -22,7 +25,7 @@ from explorer.workbench import Workbench
 def build(bench: Workbench) -> gr.Blocks:
     """The page of one workbench."""
     desk = Desk(bench)
-    studies = Studies(desk)
+    studies, scenes, blind = Studies(desk), Scenes(desk), BlindTest(desk)
     gr.set_static_paths([PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         top = _html(header("", []), elem_id="top")
@@ -67,16 +70,26 @@ def build(bench: Workbench) -> gr.Blocks:
                 times = _html("", elem_id="speed-table")
                 table = _html("", elem_id="layer-table")
                 history = _html("", elem_id="session-table")
+            with gr.Tab(WORDS["blind"]["tab"]):
+                _html(f'<p class="source">{WORDS["blind"]["hint"]}</p>')
+                with gr.Row(elem_id="blind-ask"):
+                    pair = gr.Button(WORDS["blind"]["pair"], size="sm", scale=0, elem_id="blind-pair")
+                    sides = [gr.Button(WORDS["blind"][s], size="sm", scale=0, elem_id=f"blind-{s}") for s in ("a", "b")]
+                guessing = _html("", elem_id="blind-table")
             with gr.Tab(WORDS["tabs"]["any"]):
                 _html(f'<p class="source">{WORDS["takes"]["hint"]}</p>')
                 with gr.Row(elem_id="takes-ask"):
                     wanted = takes_controls(bench.name)
                 needs = _html("", elem_id="takes-table")
+        with gr.Row(elem_id="scenes"):
+            acts = [gr.Button(f"{i} {name}", elem_classes="scene") for i, name in enumerate(PRESETS, 1)]
+            rehearse = gr.Button(WORDS["scenes"]["prepare"], elem_id="prepare-scenes")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
         address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
 
         controls = [*recipe, *prompt]
         views = [cards, plot, original, compressed, line, address]
+        stage = [*recipe, *views]
         quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "preprocess": False}
         heavy: dict[str, Any] = {
             "concurrency_id": "model",
@@ -112,6 +125,13 @@ def build(bench: Workbench) -> gr.Blocks:
 
             return run
 
+        def staged(work: Any) -> Any:
+            def run(request: gr.Request, *values: Any) -> Iterator[Any]:
+                for knobs, view in work(Controls(*values), _session(request)):
+                    yield [*(knobs or [gr.skip()] * len(recipe)), *_parts(view)]
+
+            return run
+
         def calibration() -> Any:
             words, done = desk.calibration()
             return words, gr.Timer(active=not done)
@@ -131,12 +151,23 @@ def build(bench: Workbench) -> gr.Blocks:
         spell.click(streamed(studies.words), controls, [spelled, line], api_name="words", **heavy)
         each.click(streamed(studies.layers), controls, [table, line], api_name="layers", **heavy)
         whole.click(streamed(studies.numbers), controls, [figures, line], api_name="numbers", **heavy)
+        pair.click(streamed(blind.pair), controls, [guessing, line], api_name="blind", **heavy)
+        for number, button in enumerate(sides):
+
+            def vote(request: gr.Request, number: int = number) -> str:
+                return blind.answer(number, _session(request))
+
+            button.click(vote, None, guessing, api_visibility="private", **quick)
         changed = [page.load, *(control.change for control in wanted)]
         gr.on(changed, desk.takes, wanted, needs, api_name="takes", **quick)
         tried.click(desk.session, None, history, api_name="session", **quick)
         timing.click(streamed(studies.speed), controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)
         clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)
+        for name, act in zip(PRESETS, acts, strict=True):
+            show = staged(partial(scenes.show, name))
+            act.click(show, controls, stage, api_visibility="private", **heavy)
+        rehearse.click(staged(scenes.prepare), controls, stage, api_name="scenes", **heavy)
         stop.click(halt, None, views, api_name="stop", **quick)
         for name, button in buttons.items():
 
@@ -180,7 +211,7 @@ def launch(page: gr.Blocks, host: str, port: int | None) -> str:
         state_session_capacity=256,
         allowed_paths=[],
         theme=_theme(),
-        head=f"<style>{assets.read('style.css')}</style>",
+        head=f'<style>{assets.read("style.css")}</style><script type="module">{assets.read("present.js")}</script>',
         app_kwargs={"middleware": guard.middleware([host])},
     )
     return str(page.local_url)

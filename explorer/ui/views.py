@@ -87,9 +87,10 @@ def plain(reading: Reading, value: float) -> str:
             return f"{value:,.2f}" if value < 1e4 else f"{value:.1e}"
 
 
-def header(source: str, notes: list[str]) -> str:
-    """The question, and which model this is."""
-    return f'<h1>{escape(WORDS["title"])}</h1><p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
+def header(source: str, notes: list[str], links: str = "") -> str:
+    """The question, where else to go, and which model this is."""
+    told = f'<p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
+    return f"{links}<h1>{escape(WORDS['title'])}</h1>{told}"
 
 
 def cards(

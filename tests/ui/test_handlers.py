@@ -6,7 +6,7 @@ import pytest
 
 from explorer.performance import Performance, Side
 from explorer.recipe import PRESETS, Recipe
-from explorer.ui import handlers
+from explorer.ui import studies
 from explorer.ui.asks import Controls, ask_from, controls_from
 from explorer.ui.handlers import Desk, View
 from explorer.ui.studies import Studies
@@ -164,7 +164,7 @@ def test_speed_in_full_streams_and_ends_at_stop(desk: Desk, values: Controls, mo
             told.append(number)
             yield Performance(recipe=asked, model="m", original=side, compressed=side)
 
-    monkeypatch.setattr(handlers, "profile", study)
+    monkeypatch.setattr(studies, "profile", study)
     *_, (tables, status) = Studies(desk).speed(values, "a")
     assert WORDS["limits"]["title"] in (tables or "") and 'data-state="done"' in status and told == [0, 1, 2]
     told.clear()

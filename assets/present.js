@@ -1,0 +1,26 @@
+// Present mode: P, or ?present=1. Keys are not taken from whoever types.
+const root = document.documentElement;
+const scenes = () => [...document.querySelectorAll('#scenes button.scene')];
+let scene = -1;
+const show = (number) => {
+  const buttons = scenes();
+  if (!buttons.length) return;
+  scene = (number + buttons.length) % buttons.length;
+  buttons[scene].click();
+};
+const present = (on) => {
+  root.classList.toggle('present', on);
+  const query = new URLSearchParams(location.search);
+  if (on) query.set('present', '1'); else query.delete('present');
+  history.replaceState(null, '', query.size ? `?${query}` : location.pathname);
+  dispatchEvent(new Event('resize'));
+};
+if (new URLSearchParams(location.search).get('present') === '1') root.classList.add('present');
+addEventListener('keydown', (event) => {
+  const typing = event.target.closest?.('input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, [contenteditable]');
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === 'p' || event.key === 'P') present(!root.classList.contains('present'));
+  else if (!root.classList.contains('present')) return;
+  else if (/^[1-9]$/.test(event.key) && scenes()[event.key - 1]) show(event.key - 1);
+  else if (event.key === ' ' && !event.target.closest?.('button, a, summary')) { event.preventDefault(); show(scene + 1); }
+});
