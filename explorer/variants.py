@@ -139,15 +139,6 @@ class Variants:
                 self.curves[recipe] = tuple(curve)
             yield 0.3 + 0.7 * curve[-1].step / recipe.heal
 
-    def heal(self, recipe: Recipe, stopped: Stopped = lambda: False) -> Iterator[HealStep]:
-        """`apply` for a recipe that is healed: yields the student's progress, step by step."""
-        seen = 0
-        for _ in self.apply(recipe, stopped):
-            curve = self.curves.get(recipe, ())
-            if len(curve) > seen:
-                seen = len(curve)
-                yield curve[-1]
-
     def control(self, recipe: Recipe) -> Iterator[float | Built]:
         """The recipe healed by the plain next-token loss on the same text; yields shares done, at the end the model."""
         steps = self._no_grad(self._made(recipe, plain=True))

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from explorer.commands.options import Commands, open_model, prepare, recipes_of
+from explorer.commands.options import Commands, open_model, prepare, recipes_of, tell_share
 from explorer.measure import quality, size
 from explorer.model.compress import Built
 from explorer.progress import HealStep
@@ -41,8 +41,12 @@ def _heal(options: argparse.Namespace) -> None:
     prepare(workbench, recipes)
     original = workbench.step(lambda: quality.References(workbench.loaded.model, workbench.passages, options.tokens))
     started = time.perf_counter()
-    for step in workbench.variants.heal(recipe):
-        _say(step)
+    for share in workbench.apply(recipe):
+        curve = workbench.variants.curves.get(recipe)
+        if curve:
+            _say(curve[-1])
+        else:
+            tell_share("Compressing, and reading the teacher's lessons (written once for each model)", share)
     seconds = time.perf_counter() - started
     built = {"before": workbench.variants.unsettled(replace(recipe, heal=0))}
     built["after"] = workbench.variants.unsettled(recipe)
@@ -72,7 +76,7 @@ def _control(workbench: Workbench, recipe: Any) -> Built:
 
 def _say(step: HealStep) -> None:
     left = "" if step.step == 0 else f", {step.seconds_left.value:.0f} s left"
-    words = f"\rStep {step.step} of {step.steps}: held-out KL {step.kl.value:.4f}{left}    "
+    words = f"\r\033[KStep {step.step} of {step.steps}: held-out KL {step.kl.value:.4f}{left}    "
     print(words, end="\n" if step.step == step.steps else "", file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
 """Measurements → the size and quality plot, as plotly JSON. The only file that knows plotly."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import plotly
@@ -20,19 +20,26 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
     figure = go.Figure(layout=_layout())
     if not points:
         return str(figure.to_json())
-    ceiling = OFF_SCALE * min(m.quality.perplexity_original.value for m in points if m.quality)
-    front = _front(points)
+    best_known = max(points, key=lambda m: m.quality.tokens if m.quality else 0)
+    assert best_known.quality
+    original = best_known.quality.perplexity_original.value
+    ceiling = OFF_SCALE * original
+
+    def perplexity(m: Measurement) -> float:
+        """On the text of the longest comparison: what a point is worth is its ratio, found on tokens of its own."""
+        assert m.quality
+        value = original * m.quality.perplexity.value / m.quality.perplexity_original.value
+        return value if value == value else float("inf")
+
+    front = _front(points, perplexity)
     figure.add_scatter(
         x=[_megabytes(m) for m in front],
-        y=[min(_perplexity(m), ceiling) for m in front],
+        y=[min(perplexity(m), ceiling) for m in front],
         mode="lines",
         line={"color": GREY, "width": 2, "shape": "hv", "dash": "dot"},
         name="best so far",
         hoverinfo="skip",
     )
-    best_known = max(points, key=lambda m: m.quality.tokens if m.quality else 0)
-    assert best_known.quality
-    original = best_known.quality.perplexity_original.value
     figure.add_scatter(
         x=[_megabytes(best_known) * best_known.size.compression_ratio.value],
         y=[original],
@@ -49,16 +56,16 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
     for name, group, symbol, color, size in groups:
         figure.add_scatter(
             x=[_megabytes(m) for m in group],
-            y=[min(_perplexity(m), ceiling) for m in group],
+            y=[min(perplexity(m), ceiling) for m in group],
             mode="markers",
             name=name,
             marker={
-                "symbol": ["triangle-up" if _perplexity(m) > ceiling else symbol for m in group],
+                "symbol": ["triangle-up" if perplexity(m) > ceiling else symbol for m in group],
                 "color": color,
                 "size": size,
                 "line": {"width": 1, "color": "white"},
             },
-            text=[_hover(m) for m in group],
+            text=[_hover(m, perplexity(m)) for m in group],
             customdata=[m.recipe.to_query() for m in group],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -80,18 +87,18 @@ def _layout() -> dict[str, object]:
     }
 
 
-def _front(points: Sequence[Measurement]) -> list[Measurement]:
+def _front(points: Sequence[Measurement], perplexity: Callable[[Measurement], float]) -> list[Measurement]:
     """The points that no other beats in both size and perplexity, smallest first."""
     best: list[Measurement] = []
-    for point in sorted(points, key=lambda m: (_megabytes(m), _perplexity(m))):
-        if not best or _perplexity(point) < _perplexity(best[-1]):
+    for point in sorted(points, key=lambda m: (_megabytes(m), perplexity(m))):
+        if not best or perplexity(point) < perplexity(best[-1]):
             best.append(point)
     return best
 
 
-def _hover(m: Measurement) -> str:
+def _hover(m: Measurement, perplexity: float) -> str:
     assert m.quality
-    lines = [f"<b>{m.recipe.words()}</b>", f"{_megabytes(m):.1f} MB, perplexity {_perplexity(m):.4g}"]
+    lines = [f"<b>{m.recipe.words()}</b>", f"{_megabytes(m):.1f} MB, perplexity {perplexity:.4g}"]
     lines.append(f"KL {m.quality.kl.value:.4g} over {m.quality.tokens:,} tokens")
     if m.speed:
         lines.append(f"{m.speed.ms_per_token.value:.1f} ms per token ({m.speed.kernel})")
@@ -100,9 +107,3 @@ def _hover(m: Measurement) -> str:
 
 def _megabytes(m: Measurement) -> float:
     return m.size.file_bytes.value / 1e6
-
-
-def _perplexity(m: Measurement) -> float:
-    assert m.quality
-    value = m.quality.perplexity.value
-    return value if value == value else float("inf")

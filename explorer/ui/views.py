@@ -90,7 +90,7 @@ def plain(reading: Reading, value: float) -> str:
 def header(source: str, notes: list[str], links: str = "") -> str:
     """The question, where else to go, and which model this is."""
     told = f'<p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
-    return f"{links}<h1>{escape(WORDS['title'])}</h1>{told}"
+    return f"<h1>{escape(WORDS['title'])}</h1>{links}{told}"
 
 
 def cards(

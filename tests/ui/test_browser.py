@@ -244,6 +244,54 @@ def test_the_plot_shows_every_setting_tried(page: Page, address: str) -> None:
     assert {"original", "now", "tried"} <= set(names)
 
 
+def test_a_lesson_asks_and_shows_only_then(page: Page, address: str) -> None:
+    done(opened(page, address))
+    page.wait_for_timeout(1000)  # whoever leaves while more text is read cuts a stream, and the browser says so
+    page.get_by_role("link", name="Fewer bits").click()
+    done(page)
+    expect(page.locator(".lesson")).to_contain_text("1 of 3")
+    expect(page.locator(".lesson .then")).to_have_count(0)
+    page.wait_for_timeout(1000)
+    page.get_by_role("link", name="half", exact=True).click()
+    expect(page.locator(".lesson .then")).to_contain_text("Just so")
+    done(page)
+    expect(page.locator(".cards")).to_have_attribute("data-setting", re.compile("^8 bits"))
+    page.wait_for_timeout(1000)
+
+
+def test_present_mode_is_one_key_and_scenes_are_others(page: Page, address: str) -> None:
+    done(opened(page, address))
+    page.locator("#prompt textarea").press("p")
+    expect(page.locator("html")).not_to_have_class(re.compile("present"))
+    page.locator("h1").click()
+    page.keyboard.press("p")
+    expect(page.locator("html")).to_have_class(re.compile("present"))
+    expect(page.locator("#controls")).to_be_hidden()
+    page.get_by_role("button", name="Prepare scenes").click()
+    expect(page.locator(".status")).to_contain_text("All scenes are recorded", timeout=60_000)
+    page.locator("h1").click()
+    for key, words in (("3", "4 bits"), (" ", "4 bits"), ("1", "original")):
+        page.keyboard.press(key)
+        expect(page.locator(".status")).to_contain_text("Recorded at")
+        expect(page.locator(".cards")).to_have_attribute("data-setting", re.compile(words))
+    page.keyboard.press("p")
+    expect(page.locator("#controls")).to_be_visible()
+
+
+def test_word_by_word_and_the_blind_test_answer(page: Page, address: str) -> None:
+    done(opened(page, address, "?bits=3&quant=rtn"))
+    page.locator("#detail > button").click()
+    page.locator("#word-by-word").click()
+    expect(page.locator(".heat")).to_contain_text("first where the two would say")
+    expect(page.locator(".null")).to_contain_text("same text")
+    done(page)
+    page.get_by_role("tab", name="Blind test").click()
+    page.locator("#blind-pair").click()
+    expect(page.locator(".pair .pane")).to_have_count(2)
+    page.locator("#blind-b").click()
+    expect(page.locator("#blind-table .layers")).to_contain_text("3 bits")
+
+
 @pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (390, 844)])
 def test_nothing_scrolls_sideways(page: Page, address: str, size: tuple[int, int]) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})
@@ -254,9 +302,13 @@ def test_nothing_scrolls_sideways(page: Page, address: str, size: tuple[int, int
         assert height <= size[1]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_serious_accessibility_problem(page: Page, address: str, theme: str) -> None:
-    opened(page, address, f"?__theme={theme}&bits=4")
+@pytest.mark.parametrize("query", ["bits=4", "present=1", "lesson=bits&guess=2"])
+@pytest.mark.parametrize("theme, width", [("light", 1366), ("dark", 1366), ("light", 390)])
+def test_no_serious_accessibility_problem(page: Page, address: str, theme: str, width: int, query: str) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    opened(page, address)  # calibrated, which present mode does not tell
+    page.goto(f"{address}?__theme={theme}&{query}")
+    done(page)
     found = Axe().run(page).response["violations"]
     serious = [
         (v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")

@@ -44,3 +44,15 @@ def test_what_is_off_the_scale_is_drawn_at_the_edge_as_a_triangle(workbench: Wor
     now = next(t for t in traces if t["name"] == "now")
     assert now["marker"]["symbol"] == ["triangle-up"]
     assert now["y"][0] <= charts.OFF_SCALE * measured.quality.perplexity_original.value
+
+
+def test_points_of_more_and_of_fewer_tokens_are_drawn_on_one_text(workbench: Workbench) -> None:
+    """The same setting compared on 10 and on 40 tokens lies nearly where it lay; the original always does."""
+    short = workbench.measure(Recipe(bits=8), tokens=10, rounds=1)
+    long = workbench.measure(Recipe(bits=4), tokens=40, rounds=1)
+    assert short.quality and long.quality
+    assert short.quality.perplexity_original.value != long.quality.perplexity_original.value
+    traces = {t["name"]: t for t in json.loads(charts.size_and_quality([short, long], Recipe(bits=8)))["data"]}
+    ratio = short.quality.perplexity.value / short.quality.perplexity_original.value
+    assert traces["original"]["y"] == [long.quality.perplexity_original.value]
+    assert abs(traces["now"]["y"][0] / traces["original"]["y"][0] - ratio) < 1e-9
