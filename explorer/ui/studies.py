@@ -11,6 +11,7 @@ from explorer.tracing import trace
 from explorer.ui import timings, views, word_by_word
 from explorer.ui.asks import Ask, Controls
 from explorer.ui.handlers import Desk, Found
+from explorer.ui.strip import strips
 from explorer.ui.views import say
 
 ALL_TOKENS = 4096
@@ -50,7 +51,7 @@ class Studies:
 
     def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
         known = self.bench.measured(recipe)
-        return views.layer_table(rows, known.quality.kl if known and known.quality else None)
+        return strips(rows) + views.layer_table(rows, known.quality.kl if known and known.quality else None)
 
     def _numbers(self, ask: Ask) -> Iterator[Found]:
         recipe = ask.recipe
