@@ -1,5 +1,6 @@
 """Layers at a glance: blocks from left to right, kinds of matrix from top to bottom, a bar in each place."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from html import escape
@@ -38,7 +39,7 @@ def place(name: str) -> tuple[str, int] | None:
 
 def _strip(placed: dict[tuple[str, int], LayerReading], name: str, title: str) -> str:
     values = {key: FIGURES[name](row) for key, row in placed.items()}
-    sound = [reading.value for reading in values.values() if reading.value == reading.value]
+    sound = [reading.value for reading in values.values() if math.isfinite(reading.value)]
     most = max(sound, default=0.0) or 1.0
     kinds, blocks = list(dict.fromkeys(kind for kind, _ in placed)), sorted({block for _, block in placed})
     lines = []
@@ -51,7 +52,7 @@ def _strip(placed: dict[tuple[str, int], LayerReading], name: str, title: str) -
 def _cell(row: LayerReading | None, reading: Reading | None, most: float, colored: bool) -> str:
     if row is None or reading is None:
         return "<td></td>"
-    share = min(reading.value / most, 1.0) if reading.value == reading.value else 1.0
-    paint = f";background:{color(reading.value)}" if colored and reading.value == reading.value else ""
+    share = min(reading.value / most, 1.0) if math.isfinite(reading.value) else 1.0
+    paint = f";background:{color(reading.value)}" if colored and math.isfinite(reading.value) else ""
     says = f"{row.name}: {plain(reading, reading.value)}"
     return f'<td title="{escape(says)}"><i style="height:{max(1, round(HIGHEST * share))}px{paint}"></i></td>'
