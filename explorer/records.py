@@ -133,6 +133,21 @@ class Trace:
     again: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """One matrix: counts of its weights in equal bins from −reach to reach, before and after; the levels that rounding
+    leaves to one group; its singular values at some ranks, of the largest; and the rank that a factorization kept."""
+
+    name: str
+    reach: float
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    levels: tuple[float, ...]
+    ranks: tuple[int, ...]
+    spectrum: tuple[float, ...]
+    cut: int | None
+
+
 Verdict = Literal["identical", "not distinguishable", "distinguishable", "broken", "no noise floor"]
 
 

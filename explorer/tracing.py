@@ -1,5 +1,9 @@
-"""The original's text for a prompt, read again by the compressed model: what it would have said at each word, how far
-its prediction is from the original's there, and the null case, the original asked a second time."""
+"""A closer look at what a setting changed.
+
+trace: the original's text for a prompt, read again by the compressed model: what it would have said at each word, how
+far its prediction is from the original's there, and the null case, the original asked a second time.
+inside: one matrix before and after.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -8,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from explorer.layers.targets import targets
 from explorer.measure import quality
+from explorer.measure.inside import look
 from explorer.model.generate import prompt_ids, stream
 from explorer.recipe import Recipe
-from explorer.records import Guess, Place, Reading, Trace
+from explorer.records import Guess, Inside, Place, Reading, Trace
 from explorer.workbench import Prompt, Workbench
 
 GUESSES = 5
@@ -47,6 +53,21 @@ def trace(bench: Workbench, recipe: Recipe, prompt: Prompt) -> Iterator[int | Tr
     apart = (p.argmax(1) != q.argmax(1)).nonzero().flatten().tolist()
     parts = apart[0] if apart else None
     yield Trace(recipe=recipe, places=places, parts=parts, text=pieces[-1].text, again=again)
+
+
+def names(bench: Workbench) -> list[str]:
+    """The matrices that can be looked into."""
+    return [target.name for target in targets(bench.loaded.model) if not target.tied_to]
+
+
+def inside(bench: Workbench, recipe: Recipe, name: str) -> Inside:
+    """The matrix of this name before and after. ValueError where there is none, or parts of the model are out."""
+    if recipe.structural:
+        raise ValueError("matrices can be compared while no block, channel or head is taken out.")
+    if name not in names(bench):
+        raise ValueError("there is no such matrix.")
+    built, model = bench.variants.unsettled(recipe).model, bench.loaded.model
+    return bench.step(lambda: look(name, model.get_submodule(name), built.get_submodule(name)))
 
 
 def _words(tokenizer: Any, written: list[int]) -> list[str]:

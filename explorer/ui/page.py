@@ -61,12 +61,16 @@ def build(bench: Workbench) -> gr.Blocks:
                 spell = gr.Button(WORDS["trace"]["button"], size="sm", scale=0, elem_id="word-by-word")
                 _html(f'<p class="source">{WORDS["layers"]["hint"]}</p>')
                 each = gr.Button(WORDS["controls"]["measure_layers"], size="sm", scale=0, elem_id="measure-layers")
+                with gr.Row(elem_id="inside-ask"):
+                    which = gr.Dropdown([], label=WORDS["inside"]["matrix"], elem_id="matrix", scale=0, min_width=320)
+                    peek = gr.Button(WORDS["inside"]["button"], size="sm", scale=0, elem_id="look-inside")
                 _html(f'<p class="source">{WORDS["speed"]["hint"]}</p>')
                 timing = gr.Button(WORDS["speed"]["button"], size="sm", scale=0, elem_id="measure-speed")
                 _html(f'<p class="source">{WORDS["session"]["hint"]}</p>')
                 tried = gr.Button(WORDS["session"]["button"], size="sm", scale=0, elem_id="show-session")
                 figures = _html("", elem_id="numbers-table")  # below all controls: a table that arrives moves none
                 spelled = _html("", elem_id="words-table")
+                seen = _html("", elem_id="inside-table")
                 times = _html("", elem_id="speed-table")
                 table = _html("", elem_id="layer-table")
                 history = _html("", elem_id="session-table")
@@ -120,7 +124,8 @@ def build(bench: Workbench) -> gr.Blocks:
 
         def streamed(work: Any) -> Any:
             def run(request: gr.Request, *values: Any) -> Iterator[Any]:
-                for parts in work(Controls(*values), _session(request)):
+                count = len(Controls._fields)
+                for parts in work(Controls(*values[:count]), _session(request), *values[count:]):
                     yield [gr.skip() if part is None else part for part in parts]
 
             return run
@@ -131,6 +136,10 @@ def build(bench: Workbench) -> gr.Blocks:
                     yield [*(knobs or [gr.skip()] * len(recipe)), *_parts(view)]
 
             return run
+
+        def matrices() -> Any:
+            names = studies.matrices()
+            return gr.Dropdown(names, value=names[len(names) // 2] if names else None)
 
         def calibration() -> Any:
             words, done = desk.calibration()
@@ -160,6 +169,7 @@ def build(bench: Workbench) -> gr.Blocks:
             button.click(vote, None, guessing, api_visibility="private", **quick)
         changed = [page.load, *(control.change for control in wanted)]
         gr.on(changed, desk.takes, wanted, needs, api_name="takes", **quick)
+        peek.click(streamed(studies.inside), [*controls, which], [seen, line], api_name="inside", **heavy)
         tried.click(desk.session, None, history, api_name="session", **quick)
         timing.click(streamed(studies.speed), controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)
@@ -186,6 +196,7 @@ def build(bench: Workbench) -> gr.Blocks:
             api_visibility="private",
         )
         opened.then(now, controls, views, api_visibility="private", **heavy)
+        opened.then(matrices, None, which, api_visibility="private", **quick)
         page.unload(leave)
     page.queue(max_size=64)
     return page

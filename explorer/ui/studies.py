@@ -7,10 +7,11 @@ from explorer.profiling import profile
 from explorer.recipe import Recipe
 from explorer.records import LayerReading
 from explorer.techniques import apart
-from explorer.tracing import trace
+from explorer.tracing import inside, names, trace
 from explorer.ui import timings, views, word_by_word
 from explorer.ui.asks import Ask, Controls
 from explorer.ui.handlers import Desk, Found
+from explorer.ui.inside_page import pictures
 from explorer.ui.strip import strips
 from explorer.ui.views import say
 
@@ -39,6 +40,19 @@ class Studies:
     def words(self, values: Controls, session: str) -> Iterator[Found]:
         """The original's text as the compressed model reads it, word by word, and the original once more."""
         yield from self.desk.in_full(values, session, self._words)
+
+    def inside(self, values: Controls, session: str, name: str) -> Iterator[Found]:
+        """One matrix before and after."""
+        yield from self.desk.in_full(values, session, lambda ask: self._inside(ask, name))
+
+    def matrices(self) -> list[str]:
+        """Names that `inside` takes; none before the model is there."""
+        return names(self.bench) if self.bench.ready.is_set() else []
+
+    def _inside(self, ask: Ask, name: str) -> Iterator[Found]:
+        yield from self._applied(ask.recipe)
+        found = inside(self.bench, ask.recipe, name)
+        yield pictures(found), views.status(say("inside", matrix=name, words=ask.recipe.words()), "done")
 
     def _layers(self, ask: Ask) -> Iterator[Found]:
         recipe = ask.recipe
