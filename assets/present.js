@@ -15,7 +15,9 @@ const present = (on) => {
   history.replaceState(null, '', query.size ? `?${query}` : location.pathname);
   dispatchEvent(new Event('resize'));
 };
-if (new URLSearchParams(location.search).get('present') === '1') root.classList.add('present');
+const asked = new URLSearchParams(location.search);
+if (asked.get('present') === '1') root.classList.add('present');
+if (asked.has('lesson')) root.classList.add('teaching');  // a lesson is seen before what it pushes down
 addEventListener('keydown', (event) => {
   const typing = event.target.closest?.('input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, [contenteditable]');
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;

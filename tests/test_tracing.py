@@ -41,7 +41,7 @@ def test_each_place_is_what_a_plain_loop_finds(workbench: Workbench) -> None:
         with torch.no_grad():
             p, q = (model(input_ids=torch.tensor([ids])).logits[0, -1].double().log_softmax(-1) for model in models)
         assert place.kl.value == pytest.approx(float((p.exp() * (p - q)).sum()), rel=0.05, abs=1e-3)
-        assert place.original[0].share.value == pytest.approx(float(p.exp().max()), rel=0.02)
+        assert place.original[0].share.value == pytest.approx(float(p.exp().max()), rel=0.05)
         ids.append(token)
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 
 from explorer import assets
 from explorer.recipe import PRESETS, Recipe
-from explorer.ui import guard
+from explorer.ui import guard, lesson_page
 from explorer.ui.asks import Controls
 from explorer.ui.blind_test import BlindTest
 from explorer.ui.charts import PLOTLY
@@ -28,7 +28,7 @@ def build(bench: Workbench) -> gr.Blocks:
     studies, scenes, blind = Studies(desk), Scenes(desk), BlindTest(desk)
     gr.set_static_paths([PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
-        top = _html(header("", []), elem_id="top")
+        top = _html(header("", [], lesson_page.links()), elem_id="top")
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=304, elem_id="controls"):
                 buttons = presets()

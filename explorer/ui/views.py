@@ -89,7 +89,8 @@ def plain(reading: Reading, value: float) -> str:
 
 def header(source: str, notes: list[str], links: str = "") -> str:
     """The question, where else to go, and which model this is."""
-    told = f'<p class="source">{escape(source)} {escape(" ".join(notes))}</p>'
+    ready = " data-ready" if source else ""  # from then on nothing more will push the page down
+    told = f'<p class="source"{ready}>{escape(source)} {escape(" ".join(notes))}</p>'
     return f"<h1>{escape(WORDS['title'])}</h1>{links}{told}"
 
 

@@ -10,7 +10,7 @@ from explorer.ui.landscape import color
 from explorer.ui.views import WORDS, bar, marked, number, plain, table
 
 HIGHEST = 14  # px, of the bar under a word
-LEAST = 1e-3  # nats: below it, no bar
+LEAST, MOST = 1e-3, 10.0  # nats: below the one no bar, from the other the highest
 
 
 def tables(found: Trace) -> str:
@@ -49,10 +49,11 @@ def heat(found: Trace) -> str:
 
 
 def height(kl: Reading) -> int:
-    """Pixels of the bar: none below `LEAST` nats, the highest from 10 nats on."""
-    if not kl.value > LEAST:
-        return 0 if kl.value == kl.value else HIGHEST
-    return max(1, min(HIGHEST, round(HIGHEST * math.log(kl.value / LEAST) / math.log(10 / LEAST))))
+    """Pixels of the bar: none below `LEAST` nats, the highest from `MOST` on."""
+    if not math.isfinite(kl.value):
+        return HIGHEST
+    share = math.log(max(kl.value, LEAST) / LEAST) / math.log(MOST / LEAST)
+    return min(HIGHEST, math.ceil(HIGHEST * share))
 
 
 def _likeliest(place: Place, title: str) -> str:
