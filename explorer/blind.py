@@ -8,8 +8,6 @@ from scipy.stats import binomtest
 from explorer.recipe import Recipe
 from explorer.records import Reading
 
-PAIRS = 10  # of one setting: then even odds can be told from knowing
-
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:

@@ -33,11 +33,11 @@ class Machine:
 
     def times(self) -> dict[str, float]:
         """ms that each kernel takes for one token through one matrix of every shape."""
-        alone = [each for each in self.products if each.tokens == 1]
-        return {
-            name: sum(each.ms.value for each in alone if each.kernel == name)
-            for name in dict.fromkeys(each.kernel for each in alone)
-        }
+        times: dict[str, float] = {}
+        for each in self.products:
+            if each.tokens == 1:
+                times[each.kernel] = times.get(each.kernel, 0.0) + each.ms.value
+        return times
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,8 @@ class Packed:
         """x (tokens, columns) contiguous, bfloat16 or float32 → (tokens, rows) in the same dtype."""
         tokens = x.shape[0]
         y = x.new_empty((tokens, self.rows))
+        if not tokens:
+            return y  # the loops run at least once
         addresses = self.codes.data_ptr(), self.scale.data_ptr(), self.zero.data_ptr(), y.data_ptr()
         compiled(self.width, self.group, x.dtype == torch.bfloat16)(x.data_ptr(), *addresses, tokens, *self.counts)
         return y

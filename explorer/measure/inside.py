@@ -37,7 +37,7 @@ def look(name: str, plain: nn.Module, module: nn.Module) -> Inside:
         reach=reach,
         before=_counts(before, reach),
         after=_counts(after, reach),
-        levels=_levels(branch, after),
+        levels=_levels(branch),
         ranks=tuple((places + 1).tolist()),
         spectrum=tuple((values[places] / values[0].clamp(min=1e-30)).tolist()),
         cut=branch[0].shape[1] if len(branch) == 2 else None,
@@ -50,13 +50,13 @@ def _counts(weight: Tensor, reach: float) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def _levels(branch: list[Stored], after: Tensor) -> tuple[float, ...]:
+def _levels(branch: list[Stored]) -> tuple[float, ...]:
     """The values that weights of the first row's first group can have; none where they are not rounded."""
     stored = branch[0] if len(branch) == 1 else None
     inner = stored.kept if isinstance(stored, Sparse) else stored
     if not isinstance(inner, Quantized) or 2**inner.bits > MOST_LEVELS:
         return ()
-    codes = torch.arange(2**inner.bits, device=after.device)
     scale, zero = inner.scale[0, 0].float(), inner.zeros()[0, 0].float()
+    codes = torch.arange(2**inner.bits, device=scale.device)
     found: list[float] = ((codes - zero) * scale).tolist()
     return tuple(found)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def _key(shapes: Sequence[Shape], dtype: torch.dtype, device: str) -> dict[str, 
         "threads": about.threads,
         "dtype": about.dtype,
         "shapes": [list(shape) for shape in _ordered(shapes)],
-        "versions": {name: version(name) for name in ("torch", "bitsandbytes", "llvmlite")},
+        "versions": {name: version(name) for name in ("torch", "bitsandbytes", "llvmlite") if find_spec(name)},
     }
 
 

@@ -56,8 +56,7 @@ class BlindTest:
     def _pair(self, ask: Ask, visit: Visit) -> Iterator[Found]:
         if ask.recipe == Recipe():
             raise ValueError(WORDS["blind"]["nothing"])
-        for share in self.desk.bench.apply(ask.recipe):
-            yield None, views.status(say("working", share=f"{share * 100:.0f}", words=ask.recipe.words()), "busy")
+        yield from self.desk.applied(ask.recipe)
         texts, prompt = ["", ""], ask.prompt
         for _ in range(TRIES):
             prompt = replace(ask.prompt, text=prompts()[visit.prompts % len(prompts())])

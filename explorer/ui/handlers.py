@@ -236,6 +236,11 @@ class Desk:
         except ValueError as problem:
             yield None, views.status(say("failed", problem=problem), "error")
 
+    def applied(self, recipe: Recipe) -> Iterator[Found]:
+        """A study's first part: the setting's model, made where it is not there yet."""
+        for share in self.bench.apply(recipe):
+            yield None, views.status(say("working", share=f"{share * 100:.0f}", words=recipe.words()), "busy")
+
     def session(self) -> str:
         """Every setting tried since the start, and the files to keep it in."""
         if not self.bench.ready.is_set():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from explorer.records import Inside
-from explorer.ui.views import WORDS
+from explorer.ui.views import WORDS, region
 
 WIDTH, HEIGHT = 560, 180
 
@@ -17,11 +17,7 @@ def pictures(found: Inside) -> str:
     levels = words["levels"].format(count=len(found.levels)) if found.levels else words["no_levels"]
     cut = words["cut"].format(rank=found.cut, of=found.ranks[-1]) if found.cut else words["no_cut"]
     shown = _figure(words["weights"], levels, _histogram(found)) + _figure(words["spectrum"], cut, _spectrum(found))
-    return (
-        f'<div class="layers inside" tabindex="0" role="region" aria-label="{escape(words["title"])}">'
-        f"<h2>{escape(words['title'])}: {escape(found.name)}</h2>"
-        f"{shown}</div>"
-    )
+    return region("inside", words["title"], found.name, shown)
 
 
 def _figure(title: str, note: str, drawing: str) -> str:

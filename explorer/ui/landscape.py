@@ -77,9 +77,10 @@ def _gradient(values: Sequence[float | None]) -> str:
 
 
 def color(kl: float) -> str:
-    """Blue is near the original, yellow shows, orange breaks, dark is gone: lightness tells without colour."""
+    """Blue is near the original, yellow shows, orange breaks, dark is gone (or no number): lightness tells without
+    colour."""
     ends = [(math.log(level), color) for level, color in SCALE]
-    at = min(max(math.log(max(kl, 1e-9)), ends[0][0]), ends[-1][0])
+    at = min(max(math.log(max(kl, 1e-9)), ends[0][0]), ends[-1][0]) if math.isfinite(kl) else ends[-1][0]
     high = next(i for i, (level, _) in enumerate(ends) if at <= level)
     (start, one), (end, other) = ends[max(high - 1, 0)], ends[high]
     share = (at - start) / (end - start) if end > start else 0.0

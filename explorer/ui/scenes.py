@@ -31,10 +31,12 @@ class Scenes:
         """Run every scene that was not recorded for this prompt, one after another."""
         for number, name in enumerate(PRESETS, 1):
             for controls, view in self.show(name, values, session):
-                line = say("preparing_scenes", number=number, scenes=len(PRESETS), rest="")
+                line = say("preparing_scenes", number=number, scenes=len(PRESETS))
                 yield controls, view._replace(status=views.status(line, "busy"))
             ask = self._asked(self._values(name, values))
-            if ask and self.desk.recorded(ask) is None:  # stopped, or it failed
+            if ask is None:  # there is no model yet, or what was asked for is said to be wrong
+                return
+            if self.desk.recorded(ask) is None:
                 yield None, View(status=views.status(say("stopped"), "stopped"))
                 return
         yield None, View(status=views.status(say("scenes_ready", scenes=len(PRESETS)), "done"))

@@ -7,7 +7,7 @@ from html import escape
 
 from explorer.records import LayerReading, Reading
 from explorer.ui.landscape import color
-from explorer.ui.views import WORDS, plain
+from explorer.ui.views import WORDS, plain, region
 
 HIGHEST = 16  # px
 FIGURES: dict[str, Callable[[LayerReading], Reading]] = {
@@ -25,10 +25,7 @@ def strips(rows: Sequence[LayerReading]) -> str:
         return ""
     words = WORDS["strip"]
     body = "".join(_strip(placed, name, words["figures"][name]) for name in FIGURES)
-    return (
-        f'<div class="layers strips" tabindex="0" role="region" aria-label="{escape(words["title"])}">'
-        f"<h2>{escape(words['title'])}</h2><p>{escape(words['note'])}</p>{body}</div>"
-    )
+    return region("strips", words["title"], words["note"], body)
 
 
 def place(name: str) -> tuple[str, int] | None:
@@ -53,6 +50,6 @@ def _cell(row: LayerReading | None, reading: Reading | None, most: float, colore
     if row is None or reading is None:
         return "<td></td>"
     share = min(reading.value / most, 1.0) if math.isfinite(reading.value) else 1.0
-    paint = f";background:{color(reading.value)}" if colored and math.isfinite(reading.value) else ""
+    paint = f";background:{color(reading.value)}" if colored else ""
     says = f"{row.name}: {plain(reading, reading.value)}"
     return f'<td title="{escape(says)}"><i style="height:{max(1, round(HIGHEST * share))}px{paint}"></i></td>'

@@ -50,7 +50,7 @@ class Studies:
         return names(self.bench) if self.bench.ready.is_set() else []
 
     def _inside(self, ask: Ask, name: str) -> Iterator[Found]:
-        yield from self._applied(ask.recipe)
+        yield from self.desk.applied(ask.recipe)
         found = inside(self.bench, ask.recipe, name)
         yield pictures(found), views.status(say("inside", matrix=name, words=ask.recipe.words()), "done")
 
@@ -69,7 +69,7 @@ class Studies:
 
     def _numbers(self, ask: Ask) -> Iterator[Found]:
         recipe = ask.recipe
-        yield from self._applied(recipe)
+        yield from self.desk.applied(recipe)
         yield None, views.status(say("floor"), "busy")
         for _ in self.bench.noise_floor():
             yield None, views.status(say("floor"), "busy")
@@ -88,7 +88,7 @@ class Studies:
 
     def _speed(self, ask: Ask) -> Iterator[Found]:
         recipe = ask.recipe
-        yield from self._applied(recipe)
+        yield from self.desk.applied(recipe)
         tables = ""
         for found in profile(self.bench, recipe):
             tables, rows = timings.tables(found), len(found.machine.products) if found.machine else 0
@@ -97,13 +97,9 @@ class Studies:
         yield tables, views.status(say("speed_done", words=recipe.words()), "done")
 
     def _words(self, ask: Ask) -> Iterator[Found]:
-        yield from self._applied(ask.recipe)
+        yield from self.desk.applied(ask.recipe)
         for found in trace(self.bench, ask.recipe, ask.prompt):
             if isinstance(found, int):
                 yield None, views.status(say("writing", tokens=found), "busy")
             else:
                 yield word_by_word.tables(found), views.status(say("words", words=ask.recipe.words()), "done")
-
-    def _applied(self, recipe: Recipe) -> Iterator[Found]:
-        for share in self.bench.apply(recipe):
-            yield None, views.status(say("working", share=f"{share * 100:.0f}", words=recipe.words()), "busy")

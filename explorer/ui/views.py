@@ -321,10 +321,14 @@ def table(
         f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for name, cells in zip(names, rows, strict=True)
     )
+    return region(kind, title, note, f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def region(kind: str, title: str, note: str, body: str) -> str:
+    """A part of the page that can be scrolled, titled and explained; `body` is HTML already."""
     return (
         f'<div class="layers {kind}" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f"<h2>{escape(title)}</h2><p>{escape(note)}</p>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<h2>{escape(title)}</h2><p>{escape(note)}</p>{body}</div>"
     )
 
 

@@ -7,7 +7,7 @@ from itertools import zip_longest
 
 from explorer.records import Guess, Place, Reading, Trace
 from explorer.ui.landscape import color
-from explorer.ui.views import WORDS, bar, marked, number, plain, table
+from explorer.ui.views import WORDS, bar, marked, number, plain, region, table
 
 HIGHEST = 14  # px, of the bar under a word
 LEAST, MOST = 1e-3, 10.0  # nats: below the one no bar, from the other the highest
@@ -24,7 +24,7 @@ def tables(found: Trace) -> str:
     same = found.again == found.text
     note = words["null_same"] if same else words["null_differs"]
     text = f'<p class="again">{marked(found.again, found.text)}</p>'
-    return html + _section("null", words["null"], escape(note) + text)
+    return html + region("null", words["null"], note, text)
 
 
 def heat(found: Trace) -> str:
@@ -45,7 +45,7 @@ def heat(found: Trace) -> str:
     )
     note = words["all_same"] if found.parts is None else words["note"].format(number=found.parts + 1)
     mean = f"<p>{escape(words['mean'])} {number(total)}</p>"
-    return _section("heat", words["title"], f'{escape(note)}{mean}<p class="text">{"".join(spans)}</p>')
+    return region("heat", words["title"], note, f'{mean}<p class="text">{"".join(spans)}</p>')
 
 
 def height(kl: Reading) -> int:
@@ -78,10 +78,3 @@ def _guess(guess: Guess) -> str:
 def _shown(word: str) -> str:
     """A token as it can be read: a line's end has no look of its own."""
     return word.replace("\n", "⏎").strip() or "␣"
-
-
-def _section(kind: str, title: str, body: str) -> str:
-    return (
-        f'<div class="layers {kind}" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f"<h2>{escape(title)}</h2><p>{body}</div>"
-    )

@@ -2,16 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers import choice, compiled, kernels
+from explorer.layers import choice, kernels
 from explorer.layers.storage import BitsAndBytes, Quantized, Spec, Stored, encode, stack
-from explorer.methods import prune
 
+Maker = Callable[..., Stored]
 INT4 = [(bits, group) for bits in (2, 3, 4) for group in (32, 64)]
 EVEN = [(16, 64), (48, 128), (50, 128), (1, 64), (17, 80)]  # columns in sixteens, rows ragged or not
 RAGGED = [(17, 100), (30, 65), (20, 168)]
@@ -19,21 +20,6 @@ BNB = [Spec(format=format, double=double) for format in ("nf4", "fp4") for doubl
 BNB += [Spec(format="int8")]
 FAST = all(map(choice._fast, ("nf4", "int8")))
 real = pytest.mark.skipif(not FAST, reason="this processor has none of the instructions of bitsandbytes' products")
-
-
-compiles = pytest.mark.skipif(not compiled.available(), reason="nothing compiles products for this processor")
-
-
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only kernels that come with libraries."""
-    monkeypatch.setattr(compiled, "available", lambda: False)
-
-
-def stored_of(shape: tuple[int, int], spec: Spec, dtype: torch.dtype = torch.bfloat16) -> Stored:
-    weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)) * 0.1
-    mask = None if spec.kept is None else prune.mask_from_keys(prune.keys(weight.abs()), 1 - spec.kept / shape[1])
-    return encode(weight.to(dtype), spec, mask)
 
 
 def inputs(columns: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
@@ -53,14 +39,14 @@ def agrees(kernel: kernels.Kernel, stored: Quantized) -> bool:
 
 @pytest.mark.parametrize("bits, group", INT4)
 @pytest.mark.parametrize("shape", EVEN + RAGGED)
-def test_int4_agrees_with_decoded_weights(bits: int, group: int, shape: tuple[int, int]) -> None:
+def test_int4_agrees_with_decoded_weights(stored_of: Maker, bits: int, group: int, shape: tuple[int, int]) -> None:
     stored = stored_of(shape, Spec(bits=bits, group=group))
     assert isinstance(stored, Quantized) and kernels.Int4Pack in choice.candidates(stored)
     assert agrees(kernels.Int4Pack(stored), stored)
 
 
 @pytest.mark.parametrize("shape", EVEN)
-def test_int8_agrees_with_decoded_weights(shape: tuple[int, int]) -> None:
+def test_int8_agrees_with_decoded_weights(stored_of: Maker, shape: tuple[int, int]) -> None:
     stored = stored_of(shape, Spec(bits=8, group=0))
     assert isinstance(stored, Quantized) and kernels.Int8Pack in choice.candidates(stored)
     assert agrees(kernels.Int8Pack(stored), stored)
@@ -71,7 +57,7 @@ def test_int8_agrees_with_decoded_weights_where_columns_are_ragged() -> None:
     So it runs in a process of its own. Factors often have such columns: a rank of 168."""
     script = """
 import torch
-from explorer.layers import choice, compiled, kernels
+from explorer.layers import choice, kernels
 from explorer.layers.storage import Spec, encode
 for columns in (168, 104, 100, 65, 8, 1):
     torch.manual_seed(0)
@@ -87,7 +73,7 @@ for columns in (168, 104, 100, 65, 8, 1):
 
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("spec", [Spec(), Spec(bits=6), Spec(bits=4, kept=50), Spec(bits=8, group=64)])
-def test_what_has_no_kernel_runs_on_exactly_the_decoded_weights(spec: Spec) -> None:
+def test_what_has_no_kernel_runs_on_exactly_the_decoded_weights(stored_of: Maker, spec: Spec) -> None:
     stored = stored_of((17, 100), spec)
     kernel, x = choice.build(stored), inputs(100)
     assert isinstance(kernel, kernels.Decoded)
@@ -96,12 +82,12 @@ def test_what_has_no_kernel_runs_on_exactly_the_decoded_weights(spec: Spec) -> N
 
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("spec", [Spec(bits=4), Spec(bits=8, group=0)])
-def test_float32_models_never_meet_the_bfloat16_kernels(spec: Spec) -> None:
+def test_float32_models_never_meet_the_bfloat16_kernels(stored_of: Maker, spec: Spec) -> None:
     assert choice.choose(stored_of((16, 64), spec, torch.float32)) is kernels.Decoded
 
 
 @pytest.mark.parametrize("spec", [Spec(), Spec(bits=4), Spec(bits=8, group=0), *BNB], ids=str)
-def test_inputs_may_lie_apart_in_memory(spec: Spec) -> None:
+def test_inputs_may_lie_apart_in_memory(stored_of: Maker, spec: Spec) -> None:
     kernel, x = choice.build(stored_of((32, 64), spec)), inputs(64)
     assert torch.equal(kernel(x[:, -1:]), kernel(x[:, -1:].contiguous()))
 
@@ -130,7 +116,7 @@ def test_every_kernel_has_a_name_of_its_own() -> None:
     assert len(set(names)) == 9
 
 
-def test_a_kernel_holds_no_more_than_codes_and_scales() -> None:
+def test_a_kernel_holds_no_more_than_codes_and_scales(stored_of: Maker) -> None:
     stored = stored_of((64, 128), Spec(bits=4, group=64))
     assert isinstance(stored, Quantized)
     held = sum(buffer.nbytes for buffer in kernels.Int4Pack(stored).buffers())
@@ -141,7 +127,9 @@ def test_a_kernel_holds_no_more_than_codes_and_scales() -> None:
 @pytest.mark.parametrize("spec", BNB, ids=str)
 @pytest.mark.parametrize("shape", [*EVEN, *RAGGED, (64, 192)])
 @pytest.mark.parametrize("tokens", [1, 20])
-def test_bitsandbytes_agrees_with_decoded_weights(spec: Spec, shape: tuple[int, int], tokens: int) -> None:
+def test_bitsandbytes_agrees_with_decoded_weights(
+    stored_of: Maker, spec: Spec, shape: tuple[int, int], tokens: int
+) -> None:
     """Within a bfloat16 absmax at 4 bits; at 8 bits within half a step of each token's inputs too."""
     stored = stored_of(shape, spec)
     kernel = choice.build(stored)
@@ -157,7 +145,7 @@ def test_bitsandbytes_agrees_with_decoded_weights(spec: Spec, shape: tuple[int, 
 
 
 @real
-def test_int8_multiplies_columns_with_large_inputs_as_they_are() -> None:
+def test_int8_multiplies_columns_with_large_inputs_as_they_are(stored_of: Maker) -> None:
     """Rounded to int8 with the rest, an input of 1000 would leave nothing of the others."""
     stored, x = stored_of((32, 128), Spec(format="int8")), inputs(128)
     x[..., 5] = 1000.0
@@ -179,7 +167,7 @@ def test_bitsandbytes_gives_zero_for_zeros_and_numbers_for_constants(spec: Spec)
 
 @real
 @pytest.mark.parametrize("spec", BNB, ids=str)
-def test_bitsandbytes_holds_no_more_than_codes_and_absmaxes(spec: Spec) -> None:
+def test_bitsandbytes_holds_no_more_than_codes_and_absmaxes(stored_of: Maker, spec: Spec) -> None:
     held = sum(buffer.nbytes for buffer in choice.build(stored_of((64, 128), spec)).buffers())
     assert held == (64 * 128 + 64 * 4 if spec.format == "int8" else 64 * 128 // 2 + 64 * 2 * 2)
 
@@ -201,7 +189,7 @@ def multiplied_on_cuda(x: Tensor, pairs: Tensor, group: int, scale_and_shift: Te
 @pytest.mark.parametrize("bits, group", INT4)
 @pytest.mark.parametrize("shape", EVEN + RAGGED)
 def test_what_goes_to_tinygemm_stands_for_the_decoded_weights(
-    bits: int, group: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    stored_of: Maker, bits: int, group: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.ops.aten, "_convert_weight_to_int4pack", packed_on_cuda)
     monkeypatch.setattr(torch.ops.aten, "_weight_int4pack_mm", multiplied_on_cuda)
@@ -211,7 +199,7 @@ def test_what_goes_to_tinygemm_stands_for_the_decoded_weights(
 
 @real
 @pytest.mark.parametrize("spec", [Spec(bits=4), Spec(bits=8, group=0), *BNB], ids=str)
-def test_parts_that_are_alike_run_as_one(spec: Spec) -> None:
+def test_parts_that_are_alike_run_as_one(stored_of: Maker, spec: Spec) -> None:
     parts = [stored_of((rows, 64), spec) for rows in (64, 24, 16)]
     assert choice.joint(parts) and isinstance(parts[0], Quantized | BitsAndBytes)
     alone = torch.cat([choice.build(part)(inputs(64)) for part in parts], dim=-1)

@@ -34,6 +34,14 @@ def test_another_prompt_has_scenes_of_its_own(desk: Desk) -> None:
     assert first[1] == View()
 
 
+def test_nothing_is_said_to_be_recorded_before_there_is_a_model(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.bench.ready.clear()
+    try:
+        assert not [view for _, view in Scenes(desk).prepare(VALUES, "a") if "recorded" in (view.status or "")]
+    finally:
+        desk.bench.ready.set()
+
+
 def test_stop_ends_the_preparation(desk: Desk) -> None:
     steps = Scenes(desk).prepare(VALUES, "a")
     next(steps), next(steps)

@@ -41,6 +41,11 @@ def test_the_first_parting_is_framed_and_told() -> None:
     assert 'class="layers likeliest"' in word_by_word.tables(found(place("a", 0.0), parts=None))
 
 
+def test_a_model_whose_output_is_no_number_is_told_so() -> None:
+    html = word_by_word.tables(found(place("a", math.nan), place("b", math.inf)))
+    assert "not a number" in html and html.count(f"--bar:{word_by_word.HIGHEST}px") == 2
+
+
 def test_the_null_case_says_whether_it_is_null() -> None:
     same, other = (word_by_word.tables(found(place("a", 0.0), parts=None, again=again)) for again in ("a b", "a c"))
     assert "same text" in same and "gave another text" in other
