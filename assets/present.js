@@ -18,6 +18,13 @@ const present = (on) => {
 const asked = new URLSearchParams(location.search);
 if (asked.get('present') === '1') root.classList.add('present');
 if (asked.has('lesson')) root.classList.add('teaching');  // a lesson is seen before what it pushes down
+// gradio's client cuts its own streams off as a page is left, and reports each as an error; what follows is of the same.
+const report = console.error;
+let left = false;
+console.error = (...words) => {
+  left ||= words[0]?.name === 'AbortError';
+  if (!left) report(...words);
+};
 addEventListener('keydown', (event) => {
   const typing = event.target.closest?.('input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, [contenteditable]');
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -158,6 +158,14 @@ def test_a_link_brings_its_setting_back(page: Page, address: str) -> None:
     expect(page.locator("#sparsity input[type=range]")).to_have_value("50")
 
 
+def test_leaving_a_page_at_work_is_no_error(page: Page, address: str) -> None:
+    for bits in (2, 3, 2):
+        page.goto(f"{address}?bits={bits}&quant=rtn")
+        expect(page.locator(".status")).to_be_visible()
+        page.wait_for_timeout(500)
+    opened(page, address)
+
+
 def test_methods_and_structure_are_behind_one_door(page: Page, address: str) -> None:
     opened(page, address)
     page.get_by_role("button", name="Methods, structure, layers").click()
