@@ -149,10 +149,7 @@ class Workbench:
     def cost(self, recipe: Recipe) -> Cost:
         """FLOPs of one further token after `COST_CONTEXT` tokens."""
         found = self.variants.predictor(recipe).targets
-        width = sum(t.shape[0] for t in found if t.kind == "attention" and _is_query(t.name))
-        config: Any = self.loaded.model.config
-        blocks = len({t.block for t in found if t.kind == "attention"})
-        width = width or blocks * config.hidden_size
+        width = cost.attention_width(found, self.loaded.model.config)
         return cost.flops_per_token(found, recipe, width, COST_CONTEXT, self.variants.allotted.get(recipe, NOTHING))
 
     def notes(self) -> list[str]:
@@ -341,7 +338,3 @@ class Workbench:
         if threading.current_thread() is self._owner:
             return work()
         return self._engine.submit(work).result()
-
-
-def _is_query(name: str) -> bool:
-    return name.endswith(("q_proj", "query"))

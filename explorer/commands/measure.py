@@ -6,12 +6,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from explorer.commands.options import Commands, build, open_model, prepare, recipes_of
+from explorer.commands.options import Commands, build, open_model, prepare, recipes_of, tell_share
+from explorer.contest import Contest
 from explorer.measure import repetition
 from explorer.measure.speed import PROMPT_TOKENS
 from explorer.recipe import Recipe
 from explorer.records import Collapse, LayerReading, Measurement, Piece, Reading
-from explorer.workbench import Prompt
+from explorer.rival import Rivalry
+from explorer.workbench import Prompt, Workbench
+
+SAID = {"file_bytes": "bytes", "ms_per_token": "time per token", "flops_per_token": "FLOPs per token"}
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
@@ -23,6 +27,7 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     measure.add_argument("--rounds", type=int, default=5, help="timing rounds, original and compressed in turns")
     measure.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS, help="tokens of the timed prompt")
     measure.add_argument("--batch", type=int, default=1, help="texts that are timed at once")
+    measure.add_argument("--rival", metavar="MODEL", help="a second model to meet: Hub name, folder, export or .gguf")
     measure.set_defaults(run=_measure)
 
     by_layer = commands.add_parser("layers", parents=[model, recipe], help="each compressed matrix by itself")
@@ -47,6 +52,38 @@ def _measure(options: argparse.Namespace) -> None:
         build(workbench, recipe)
         record = workbench.measure(recipe, tokens=options.tokens or 10**9, rounds=options.rounds, **long)
         print(json.dumps(record.to_dict()) if options.json else _table(record), flush=True)
+    if options.rival:
+        _meet(workbench, recipes, options)
+
+
+def _meet(workbench: Workbench, recipes: list[Recipe], options: argparse.Namespace) -> None:
+    rivalry = Rivalry(workbench)
+    rivalry.open(options.rival)
+    for found in rivalry.meet(recipes, options.tokens or 10**9, options.rounds):
+        if isinstance(found, Contest):
+            print(file=sys.stderr)
+            print(json.dumps(found.to_dict()) if options.json else "\n".join(_contest(found)), flush=True)
+        else:
+            tell_share("Meeting the rival", found)
+
+
+def _contest(found: Contest) -> Iterator[str]:
+    yield f"against {found.rival.name}, on {found.count:,} bytes of text"
+    for one in (found.rival, *found.ours):
+        bits, apart = one.bits_per_byte, ""
+        if one.difference and one.difference.low is not None:
+            d = one.difference
+            apart = f"   {d.value:+.4f} ({d.low:+.4f} to {d.high:+.4f}) from the rival's"
+        yield (
+            f"  {bits.value:.4f} bits per byte   {one.file_bytes.value / 1e6:8.2f} MB"
+            f"   {one.ms_per_token.value:6.1f} ms/token   {one.flops_per_token.value / 1e9:.3f} GFLOP"
+            f"   {one.name}{apart}"
+        )
+    for match in found.matches:
+        best = f": {match.best.name}" if match.best else ""
+        yield f"  at no more {SAID[match.budget]} than it, ours: {match.verdict}{best}"
+    if found.note:
+        yield f"  note        {found.note}"
 
 
 def _table(record: Measurement) -> str:

@@ -3,6 +3,7 @@ machine really multiplies (zeros too); useful leaves the zeros out. The head cou
 Beside them the other limit: what must be read from memory for it."""
 
 from dataclasses import replace
+from typing import Any
 
 from explorer.layers.targets import Target
 from explorer.measure.size import kept_values
@@ -10,6 +11,13 @@ from explorer.model.plan import DENSE, NOTHING, Allotment, plans
 from explorer.performance import Roofline
 from explorer.recipe import Recipe
 from explorer.records import Cost, Reading
+
+
+def attention_width(found: list[Target], config: Any) -> int:
+    """Layers × heads × head size, from the query matrices; or from the hidden size where those are not apart."""
+    attention = [t for t in found if t.kind == "attention"]
+    width = sum(t.shape[0] for t in attention if t.name.endswith(("q_proj", "query")))
+    return width or len({t.block for t in attention}) * int(config.hidden_size)
 
 
 def flops_per_token(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from explorer.layers.targets import targets
 from explorer.measure.intervals import Blocks
 from explorer.records import Contributions, Quality, Reading, Slice
 
+T = TypeVar("T")
 Floats = NDArray[np.float32]
 Marks = NDArray[np.bool_]
 ROUNDING = 2.0**-8  # bfloat16 keeps 8 bits: rounding moves a number by up to this share of it
@@ -72,10 +73,21 @@ def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) ->
         windows = [
             ids[at : at + room] for text in group for ids in [_ids(tokenizer, text)] for at in range(0, len(ids), room)
         ]
-        columns.append([Passage(kind=kind, ids=torch.tensor([start + windows[i]])) for i in _spread(len(windows))])
+        columns.append([Passage(kind=kind, ids=torch.tensor([start + window])) for window in windows])
+    return [passage for passage in in_turn(columns) if passage.predicted > 0]
+
+
+def in_turn(groups: Sequence[Sequence[T]]) -> list[T]:
+    """One of each group after the other, each group in an order that is spread over it."""
+    columns = [[group[i] for i in _spread(len(group))] for group in groups]
     most = max(map(len, columns), default=0)
-    turns = [column[i] for i in range(most) for column in columns if i < len(column)]
-    return [passage for passage in turns if passage.predicted > 0]
+    return [column[i] for i in range(most) for column in columns if i < len(column)]
+
+
+def _spread(count: int) -> list[int]:
+    """0 … count − 1 so that any first part lies evenly over the whole: in the order of their bits reversed."""
+    bits = max(1, (count - 1).bit_length())
+    return sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
 
 
 @torch.inference_mode()
@@ -296,12 +308,6 @@ def _correlation(one: Floats, other: Floats) -> float:
     if len(one) < 2 or not (np.isfinite(one).all() and np.isfinite(other).all()) or not one.std() * other.std():
         return math.nan
     return float(np.corrcoef(one.astype(float), other.astype(float))[0, 1])
-
-
-def _spread(count: int) -> list[int]:
-    """0 … count − 1 so that any first part lies evenly over the whole: in the order of their bits reversed."""
-    bits = max(1, (count - 1).bit_length())
-    return sorted(range(count), key=lambda i: int(f"{i:0{bits}b}"[::-1], 2))
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

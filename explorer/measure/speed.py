@@ -21,7 +21,7 @@ from explorer.records import Reading, Speed
 PROMPT_TOKENS = 128
 
 
-@dataclass
+@dataclass(eq=False)
 class Stopwatch:
     """The samples of one model, in ms."""
 
@@ -86,11 +86,13 @@ def time_in_turns(
 
     A prompt longer than the model's context is cut; what was timed stands in the Speed.
     """
-    config: Any = watches[0].model.config
+    configs: list[Any] = [watch.model.config for watch in watches]
+    words = min(int(config.vocab_size) for config in configs)  # what all of them know
     device = next(watches[0].model.parameters()).device
     noise = torch.Generator().manual_seed(0)
-    tokens = max(1, min(prompt_tokens, context_length(watches[0].model) - max(decode_steps, 2)))
-    prompt = torch.randint(0, config.vocab_size, (batch, tokens), generator=noise).to(device)
+    room = min(context_length(watch.model) for watch in watches)
+    tokens = max(1, min(prompt_tokens, room - max(decode_steps, 2)))
+    prompt = torch.randint(0, words, (batch, tokens), generator=noise).to(device)
     for watch in watches:  # two rounds are for who waits: there a prompt of one token must do
         watch.lap(prompt if rounds > 2 else prompt[:, :1], 1, keep=False)
     for done in range(rounds):

@@ -71,20 +71,24 @@ def is_export(folder: Path) -> bool:
     return (folder / "recipe.json").is_file()
 
 
-def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
-    """Open an export: the model on its kernels, its tokenizer and its recipe. ModelRejected in one sentence."""
-    files = check_folder(folder)
-    check_memory(3 * files.tensor_bytes)
+def described(folder: Path) -> tuple[Recipe, Allotment]:
+    """The recipe of an export, and what was allotted to its matrices. ModelRejected in one sentence."""
     try:
         about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         if about.get("format") != FORMAT or about.get("version") != VERSION:
             raise ModelRejected("export", f"{folder.name} is not an export that this version can open.")
-        recipe = Recipe.from_dict(about["recipe"])
-        allotted = _allotted(about.get("allotted", {}))
+        return Recipe.from_dict(about["recipe"]), _allotted(about.get("allotted", {}))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelRejected):
             raise
         raise ModelRejected("export", f"recipe.json in {folder.name} cannot be used: {error}") from None
+
+
+def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
+    """Open an export: the model on its kernels, its tokenizer and its recipe. ModelRejected in one sentence."""
+    files = check_folder(folder)
+    check_memory(3 * files.tensor_bytes)
+    recipe, allotted = described(folder)
     base = hub.structure(folder)
     with torch.device("meta"):  # whatever the file says, nothing is allocated for it
         model = skeleton(base, recipe, allotted)
