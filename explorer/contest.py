@@ -50,16 +50,25 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
-    """Everything on the same `count` bytes of text; `note` says what a reader must know about the rival's copy."""
+    """Everything on the same `count` bytes of text; `note` says what a reader must know about the rival's copy, and
+    `bytes_per_token` how long the original's tokens are."""
 
     rival: Contender
     ours: tuple[Contender, ...]
     count: int
+    bytes_per_token: float
     note: str = ""
 
     @property
     def matches(self) -> tuple[Match, ...]:
         return tuple(Match(budget=budget, best=_best(self.ours, self.rival, budget)) for budget in BUDGETS)
+
+    @property
+    def perplexity_ratio(self) -> float:
+        """The rival's perplexity over the original's, were both in the original's tokens: 2^(bits of a token more)."""
+        original = next(one for one in self.ours if one.recipe == Recipe())
+        apart = self.rival.bits_per_byte.value - original.bits_per_byte.value
+        return float(2.0 ** min(apart * self.bytes_per_token, 1000.0))
 
     def to_dict(self) -> dict[str, Any]:
         """Readings as their fields, recipes as theirs."""

@@ -108,7 +108,9 @@ class Rivalry:
             met.append(self._contender(recipe.words(), recipe, known, watch))
         against = self._contender(rival.name, None, (rival.size, rival.cost), other)
         counted = sum(piece.counted for piece in self._pieces)
-        yield Contest(rival=against, ours=tuple(met), count=counted, note=rival.note)
+        whole = sum(len(text.encode()) for group in bench.texts.values() for text in group)
+        mean = whole / sum(passage.predicted for passage in bench.passages)
+        yield Contest(rival=against, ours=tuple(met), count=counted, bytes_per_token=mean, note=rival.note)
 
     def _contender(
         self, name: str, recipe: Recipe | None, known: tuple[Footprint, Cost], watch: Stopwatch

@@ -17,7 +17,7 @@ def contender(name: str, cost: float, bits: float, apart: tuple[float, float] | 
 
 
 def contest(*ours: Contender) -> Contest:
-    return Contest(rival=contender("rival", 100, 1.0), ours=ours, count=10)
+    return Contest(rival=contender("rival", 100, 1.0), ours=ours, count=10, bytes_per_token=4.0)
 
 
 def test_the_best_that_costs_no_more_is_met() -> None:

@@ -1,21 +1,24 @@
 """Measurements → the size and quality plot, as plotly JSON. The only file that knows plotly."""
 
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 
 import plotly
 import plotly.graph_objects as go
 
+from explorer.contest import Contender, Contest
 from explorer.recipe import Recipe
 from explorer.records import Measurement
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#64748B"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#64748B"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 OFF_SCALE = 100  # perplexities above this multiple of the original's are drawn at the edge
 
 
-def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
-    """Every setting that was measured: file size against perplexity, the front line, the original, and where we are."""
+def size_and_quality(tried: Sequence[Measurement], now: Recipe, contest: Contest | None = None) -> str:
+    """Every setting that was measured: file size against perplexity, the front line, the original, where we are, and
+    the rival that was met last."""
     points = [m for m in tried if m.quality]
     figure = go.Figure(layout=_layout())
     if not points:
@@ -69,6 +72,18 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe) -> str:
             customdata=[m.recipe.to_query() for m in group],
             hovertemplate="%{text}<extra></extra>",
         )
+    if contest:
+        rival, level = contest.rival, original * contest.perplexity_ratio
+        level = level if level == level else ceiling
+        figure.add_scatter(
+            x=[rival.file_bytes.value / 1e6],
+            y=[min(level, ceiling)],
+            mode="markers",
+            name="rival",
+            marker={"symbol": "diamond", "color": GREEN, "size": 13, "line": {"width": 1, "color": "white"}},
+            text=[_rival_hover(rival, level)],
+            hovertemplate="%{text}<extra></extra>",
+        )
     return str(figure.to_json())
 
 
@@ -103,6 +118,14 @@ def _hover(m: Measurement, perplexity: float) -> str:
     if m.speed:
         lines.append(f"{m.speed.ms_per_token.value:.1f} ms per token ({m.speed.kernel})")
     return "<br>".join([*lines, "a click sets the controls to it"])
+
+
+def _rival_hover(rival: Contender, level: float) -> str:
+    lines = [f"<b>{escape(rival.name)}</b>", f"{rival.file_bytes.value / 1e6:.1f} MB"]
+    lines.append(
+        f"{rival.bits_per_byte.value:.4f} bits per byte, as a perplexity of {level:.4g} in the original's tokens"
+    )
+    return "<br>".join([*lines, f"{rival.ms_per_token.value:.1f} ms per token"])
 
 
 def _megabytes(m: Measurement) -> float:

@@ -75,6 +75,13 @@ def prompt_controls() -> list[Any]:
     return [prompt, length, seed, temperature, chat]
 
 
+def rival_control() -> gr.Textbox:
+    """The name of a second model."""
+    words = WORDS["rival"]
+    options: dict[str, Any] = {"max_lines": 1, "max_length": 300, "min_width": 320, "scale": 0}
+    return gr.Textbox("", label=words["name"], placeholder=words["placeholder"], elem_id="rival-name", **options)
+
+
 def takes_controls(model: str) -> list[Any]:
     """Two models of the catalogue, bits, context and traffic; the first is the one that is open, where it is there."""
     words, names = WORDS["takes"], takes_page.names()

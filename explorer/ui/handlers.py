@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from explorer import session
+from explorer.contest import Contest
 from explorer.model.preflight import free_bytes
 from explorer.recipe import PRESETS, Recipe
 from explorer.records import STOPPED, Measurement, Piece
@@ -49,6 +50,7 @@ class Desk:
         self.bench = bench
         self._wanted: OrderedDict[str, Ask | None] = OrderedDict()
         self._recorded: OrderedDict[Ask, tuple[str, View]] = OrderedDict()
+        self.contest: Contest | None = None  # with the last rival that was met
 
     def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...] | None, str, View]]:
         """First view of a visit: waits for the model, then sets the controls from the address."""
@@ -241,6 +243,13 @@ class Desk:
         for share in self.bench.apply(recipe):
             yield None, views.status(say("working", share=f"{share * 100:.0f}", words=recipe.words()), "busy")
 
+    def replot(self, values: Controls) -> str | None:
+        """The plot for these controls; None where they are no setting."""
+        try:
+            return self._plot(self.ask(values).recipe)
+        except ValueError:
+            return None
+
     def session(self) -> str:
         """Every setting tried since the start, and the files to keep it in."""
         if not self.bench.ready.is_set():
@@ -276,7 +285,7 @@ class Desk:
         return views.cards(recipe, size, self.bench.cost(recipe), known, self.bench.measured(Recipe()), told)
 
     def _plot(self, recipe: Recipe) -> str:
-        return charts.size_and_quality(self.bench.history(), recipe)
+        return charts.size_and_quality(self.bench.history(), recipe, self.contest)
 
     def _want(self, session: str, ask: Ask | None) -> Ask | None:
         """What the visit wants now; wanting the same again does not disturb the work for it."""

@@ -14,18 +14,19 @@ from explorer.ui import guard, lesson_page
 from explorer.ui.asks import Controls
 from explorer.ui.blind_test import BlindTest
 from explorer.ui.charts import PLOTLY
-from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls, takes_controls
+from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls, rival_control, takes_controls
 from explorer.ui.handlers import Desk, View
+from explorer.ui.rival_page import RivalPage
 from explorer.ui.scenes import Scenes
 from explorer.ui.studies import Studies
 from explorer.ui.views import WORDS, header, pane, status
 from explorer.workbench import Workbench
 
 
-def build(bench: Workbench) -> gr.Blocks:
-    """The page of one workbench."""
+def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
+    """The page of one workbench; `alone` where it is served to this computer only."""
     desk = Desk(bench)
-    studies, scenes, blind = Studies(desk), Scenes(desk), BlindTest(desk)
+    studies, scenes, blind, rivals = Studies(desk), Scenes(desk), BlindTest(desk), RivalPage(desk, alone)
     gr.set_static_paths([PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         top = _html(header("", [], lesson_page.links()), elem_id="top")
@@ -80,6 +81,12 @@ def build(bench: Workbench) -> gr.Blocks:
                     pair = gr.Button(WORDS["blind"]["pair"], size="sm", scale=0, elem_id="blind-pair")
                     sides = [gr.Button(WORDS["blind"][s], size="sm", scale=0, elem_id=f"blind-{s}") for s in ("a", "b")]
                 guessing = _html("", elem_id="blind-table")
+            with gr.Tab(WORDS["rival"]["tab"]):
+                _html(f'<p class="source">{WORDS["rival"]["hint"]}</p>')
+                with gr.Row(elem_id="rival-ask"):
+                    rival = rival_control()
+                    meet = gr.Button(WORDS["rival"]["button"], size="sm", scale=0, elem_id="meet-rival")
+                against = _html("", elem_id="rival-table")
             with gr.Tab(WORDS["tabs"]["any"]):
                 _html(f'<p class="source">{WORDS["takes"]["hint"]}</p>')
                 with gr.Row(elem_id="takes-ask"):
@@ -137,6 +144,9 @@ def build(bench: Workbench) -> gr.Blocks:
 
             return run
 
+        def replot(*values: Any) -> Any:
+            return desk.replot(Controls(*values)) or gr.skip()
+
         def matrices() -> Any:
             names = studies.matrices()
             return gr.Dropdown(names, value=names[len(names) // 2] if names else None)
@@ -161,6 +171,15 @@ def build(bench: Workbench) -> gr.Blocks:
         each.click(streamed(studies.layers), controls, [table, line], api_name="layers", **heavy)
         whole.click(streamed(studies.numbers), controls, [figures, line], api_name="numbers", **heavy)
         pair.click(streamed(blind.pair), controls, [guessing, line], api_name="blind", **heavy)
+        meeting = gr.on(
+            [meet.click, rival.submit],
+            streamed(rivals.meet),
+            [*controls, rival],
+            [against, line],
+            api_name="rival",
+            **heavy,
+        )
+        meeting.then(replot, controls, plot, api_visibility="private", **quick)
         for number, button in enumerate(sides):
 
             def vote(request: gr.Request, number: int = number) -> str:

@@ -1,0 +1,108 @@
+"""Start small instead? A second model beside the one that is compressed: costs, bits per byte and texts side by side,
+and what is better at equal bytes, time and FLOPs."""
+
+from collections.abc import Iterator
+from html import escape
+
+from explorer.contest import BUDGETS, Contender, Contest, Match
+from explorer.recipe import Recipe
+from explorer.records import Piece, Reading
+from explorer.rival import Rivalry
+from explorer.ui import views
+from explorer.ui.asks import Ask, Controls
+from explorer.ui.handlers import Desk, Found
+from explorer.ui.views import WORDS, end, number, plain, region, say, table
+
+TOKENS = 1000  # read of each side, at 4 bytes
+LONGEST_NAME = 300
+
+
+class RivalPage:
+    """The rival of one desk; `allowed` where only this computer's own user can ask to open one."""
+
+    def __init__(self, desk: Desk, allowed: bool = True) -> None:
+        self.desk, self.allowed = desk, allowed
+        self.rivalry = Rivalry(desk.bench)
+
+    def meet(self, values: Controls, session: str, name: object) -> Iterator[Found]:
+        """Opens the model of this name, and lets the setting and the best tried before meet it."""
+        yield from self.desk.in_full(values, session, lambda ask: self._meet(ask, str(name or "").strip()))
+
+    def _meet(self, ask: Ask, name: str) -> Iterator[Found]:
+        words = WORDS["rival"]
+        if not self.allowed:
+            raise ValueError(words["not_here"])
+        if not name or len(name) > LONGEST_NAME:
+            raise ValueError(words["no_name"])
+        yield None, views.status(say("opening", rival=name), "busy")
+        rival = self.rivalry.open(name)
+        recipes = list(dict.fromkeys([ask.recipe, *self._tried(rival.size.file_bytes)]))
+        for recipe in recipes:
+            yield from self.desk.applied(recipe)
+        found: Contest | None = None
+        for step in self.rivalry.meet(recipes, TOKENS):
+            if isinstance(step, Contest):
+                found = step
+            else:
+                yield None, views.status(say("meeting", rival=name, share=f"{step * 100:.0f}"), "busy")
+        assert found
+        self.desk.contest = found
+        texts = {words["original"]: "", ask.recipe.words(): "", name: ""}
+        sides = (self.desk.bench.write(None, ask.prompt), self.desk.bench.write(ask.recipe, ask.prompt))
+        for title, pieces in zip(texts, (*sides, self.rivalry.write(ask.prompt)), strict=False):
+            last: Piece | None = None
+            for last in pieces:
+                yield None, views.status(say("writing", tokens=last.tokens), "busy")
+            texts[title] = last.text if last else ""
+        yield tables(found) + written(texts), views.status(say("met", rival=name), "done")
+
+    def _tried(self, size: Reading) -> Iterator[Recipe]:
+        """Of what was measured before, the nearest to the original, and that of all no larger than the rival."""
+        judged = [m for m in self.desk.bench.history() if m.quality and m.recipe != Recipe()]
+        small = [m for m in judged if m.size.file_bytes.value <= size.value]
+        for group in (small, judged):
+            best = min(group, key=lambda m: m.quality.kl.value if m.quality else 0.0, default=None)
+            if best:
+                yield best.recipe
+
+
+def tables(found: Contest) -> str:
+    """Who costs what, and who is better where neither may cost more."""
+    words = WORDS["rival"]
+    note = words["note"].format(count=f"{found.count:,}") + (f" {found.note}" if found.note else "")
+    sides = [found.rival, *found.ours]
+    html = table("rival", words["title"], note, words["columns"], [one.name for one in sides], map(_cells, sides))
+    return html + region("verdicts", words["verdicts"], "", "".join(map(_verdict, found.matches)))
+
+
+def _cells(one: Contender) -> list[str]:
+    apart = one.difference
+    return [
+        number(one.file_bytes),
+        number(one.parameters),
+        number(one.ms_per_token),
+        number(one.flops_per_token),
+        number(one.bits_per_byte),
+        "" if apart is None else number(apart),
+        "" if apart is None else number(end(apart, apart.low)),
+        "" if apart is None else number(end(apart, apart.high)),
+    ]
+
+
+def _verdict(match: Match) -> str:
+    """One sentence, by what must be equal."""
+    words = WORDS["rival"]
+    told = {"budget": words["budgets"][BUDGETS.index(match.budget)]}
+    if match.best is None or match.best.difference is None:
+        return f"<p>{escape(words['none as cheap'].format(**told))}</p>"
+    apart = match.best.difference
+    told |= {"name": match.best.name, "by": plain(apart, abs(apart.value))}
+    badge = f'<span class="badge {apart.how}">{apart.how}</span>'
+    return f"<p>{escape(words[match.verdict].format(**told))} {badge}</p>"
+
+
+def written(texts: dict[str, str]) -> str:
+    """What each wrote after the same prompt."""
+    words = WORDS["rival"]
+    parts = "".join(f'<h3>{escape(name)}</h3><p class="text">{escape(text)}</p>' for name, text in texts.items())
+    return region("rival-texts", words["texts"], words["texts_note"], parts)

@@ -1,0 +1,89 @@
+"""Two models beside each other on the page: names and texts escaped, every number with a badge, a verdict in words."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from explorer.contest import Contender, Contest
+from explorer.recipe import Recipe
+from explorer.records import Reading
+from explorer.ui import charts, rival_page
+from explorer.ui.asks import Controls
+from explorer.ui.handlers import Desk
+from explorer.ui.rival_page import RivalPage
+
+EVIL = '"><script>alert(1)</script>'
+
+
+def contender(
+    name: str, cost: float, bits: float, apart: float | None = None, recipe: Recipe | None = None
+) -> Contender:
+    def reading(value: float, unit: str) -> Reading:
+        return Reading(value=value, unit=unit, how="measured")
+
+    told = None
+    if apart is not None:
+        told = Reading(value=apart, unit="bits/byte", how="measured", low=apart - 0.01, high=apart + 0.01)
+    return Contender(
+        name=name,
+        recipe=recipe,
+        file_bytes=reading(cost * 1e6, "bytes"),
+        parameters=reading(1e6, "weights"),
+        ms_per_token=reading(2, "ms"),
+        flops_per_token=reading(1e9, "FLOP"),
+        bits_per_byte=reading(bits, "bits/byte"),
+        difference=told,
+    )
+
+
+def contest(apart: float = -0.2, cost: float = 90) -> Contest:
+    ours = contender("original", cost, 1.0 + apart, apart, Recipe())
+    return Contest(rival=contender(EVIL, 100, 1.0), ours=(ours,), count=4000, bytes_per_token=4.0, note=EVIL)
+
+
+def test_numbers_have_badges_and_names_are_text() -> None:
+    html = rival_page.tables(contest()) + rival_page.written({EVIL: EVIL})
+    assert "<script" not in html and html.count('class="number') == html.count('class="badge') - 3  # of three verdicts
+
+
+@pytest.mark.parametrize(
+    ("apart", "cost", "words"),
+    [(-0.2, 90, "better by 0.20"), (0.2, 90, "worse by 0.20"), (0.0, 90, "no clear difference"), (0.2, 200, "Nothing")],
+)
+def test_a_verdict_says_what_must_be_equal(apart: float, cost: float, words: str) -> None:
+    html = rival_page.tables(contest(apart, cost))
+    assert words in html and all(unit in html for unit in ("bytes", "milliseconds", "FLOPs"))
+
+
+def test_the_page_opens_meets_writes_and_plots(desk: Desk, values: Controls, folders: dict[str, Path]) -> None:
+    page, session = RivalPage(desk), "visit"
+    list(desk.live(values, session, rest=0))
+    found = list(page.meet(values, session, f" {folders['gpt2']} "))
+    html, line = found[-1]
+    assert html and "Compared with" in line and str(folders["gpt2"]) in html and "Three texts" in html
+    assert desk.contest and {one.recipe for one in desk.contest.ours} >= {Recipe(), desk.ask(values).recipe}
+    traces = {trace["name"]: trace for trace in json.loads(desk.replot(values) or "")["data"]}
+    assert traces["rival"]["x"] == [desk.contest.rival.file_bytes.value / 1e6]
+
+
+def test_a_rival_that_predicts_alike_lies_at_the_originals_height(desk: Desk, values: Controls) -> None:
+    list(desk.live(values, "visit", rest=0))
+    history = desk.bench.history()
+    for apart, ratio in ((0.0, 1.0), (-0.25, 2.0)):
+        figure = charts.size_and_quality(history, Recipe(), contest(apart))
+        traces = {trace["name"]: trace for trace in json.loads(figure)["data"]}
+        assert traces["rival"]["y"][0] == pytest.approx(ratio * traces["original"]["y"][0])
+        assert "<script" not in traces["rival"]["text"][0]
+
+
+@pytest.mark.parametrize("name", ["", "  ", None, "x" * 400, "no/such/model", "../nothing"])
+def test_a_name_that_cannot_be_opened_is_one_sentence(desk: Desk, values: Controls, name: object) -> None:
+    html, line = list(RivalPage(desk).meet(values, "visit", name))[-1]
+    assert html is None and 'data-state="error"' in line
+
+
+def test_other_computers_open_nothing(desk: Desk, values: Controls, folders: dict[str, Path]) -> None:
+    page = RivalPage(desk, allowed=False)
+    ((html, line),) = page.meet(values, "visit", str(folders["gpt2"]))
+    assert html is None and "this computer alone" in line and page.rivalry.rival is None
