@@ -1,17 +1,18 @@
-"""Budget → recipe: which bits each group of matrices gets, so that the predictions suffer least under so many bytes, or
-so that the file is smallest at no more than so many nats.
+"""Budget → recipe: which bits each group of matrices gets, so that the predictions suffer least under so many bytes or
+so many milliseconds a token, or so that the file is smallest at no more than so many nats.
 
 What a matrix alone does to the predictions is measured once, on calibration text and in float32 (bfloat16's rounding
 does as much as one matrix at 3 bits), and scaled by the error of its outputs at other widths (the KL of a small change
-grows with its square); the parts are taken to add up. Choosing is an integer program
-with one option for each group, solved by HiGHS; a new budget is a new solution, not a new measurement.
+grows with its square); the parts are taken to add up. Times of products are those of the machine's kernel table, and
+what a token takes besides is found on one model that was really run. Choosing is an integer program with one option for
+each group, solved by HiGHS; a new budget is a new solution, not a new measurement.
 """
 
 import copy
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import nn
 
 from explorer.files import replacing
+from explorer.layers import choice
+from explorer.layers.kernels import Decoded
 from explorer.layers.storage import Spec, encode, stored_bytes
 from explorer.layers.targets import Target, siblings, targets, weight_of
-from explorer.measure import layers, quality
+from explorer.measure import layers, machine, quality
+from explorer.model import hub
 from explorer.model.preflight import check_memory
 from explorer.recipe import Recipe
 from explorer.records import Reading
@@ -36,14 +40,18 @@ PROBE_TEXTS, PROBE_TOKENS = 4, 96  # of calibration text, tokens of each
 GAP = 1e-4  # how far from the best a solution may be
 SECONDS = 20.0
 
+Times = dict[tuple[str, tuple[int, int]], float]  # ms of a token, by kernel and shape
+
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One width for one group of matrices: bytes of all of them, and nats that they alone are expected to cost."""
+    """One width for one group of matrices: bytes of all of them, nats that they alone are expected to cost, and what
+    their products take of a token's time, in ms."""
 
     bits: int
     size: int
     kl: float
+    ms: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +63,30 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """At most so many bytes of the whole file, ms a token, nats from the original; at least one of them."""
+
+    size: float | None = None
+    ms: float | None = None
+    kl: float | None = None
+
+    @property
+    def aim(self) -> str:
+        """What is to be least: nats, or bytes where the nats are limited."""
+        return "kl" if self.kl is None else "size"
+
+    def items(self) -> dict[str, float]:
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """A recipe with what is expected of it; `runner_up` is the best with one width for all layers."""
 
     recipe: Recipe
     size: Reading
     kl: Reading
+    ms: Reading
     runner_up: "Choice | None" = None
 
 
@@ -78,7 +104,23 @@ def curves(bench: Workbench, folder: Path) -> Iterator[float | list[Curve]]:
             yield len(known) / count
         with replacing(file) as partial:
             partial.write_text(json.dumps({"version": VERSION, "rows": known}), encoding="utf-8")
-    yield _grouped(bench, known)
+    yield _grouped(bench, known, _times(bench))
+
+
+def rest_ms(bench: Workbench, found: Sequence[Curve], bits: int = 4) -> float:
+    """What a token takes besides its products: measured on the model of one width, less its products by the table."""
+    recipe = Recipe(bits=bits, head_bits=bits)
+    *_, (_, speed) = bench.time(recipe, rounds=3)
+    return max(speed.ms_per_token.value - sum(_at(curve, bits).ms for curve in found), 0.0)
+
+
+def _times(bench: Workbench) -> Times:
+    """ms of one token through one matrix, by kernel and shape."""
+    about = (*machine.about(bench.loaded.model), hub.cache_folder() / "machine")
+    known = machine.recall(*about)
+    if known is None:
+        *_, known = bench.steps(machine.measure(*about))
+    return {(each.kernel, each.shape): each.ms.value for each in known.products if each.tokens == 1}
 
 
 def _measured(bench: Workbench, unsettled: nn.Module) -> Iterator[dict[str, Any]]:
@@ -98,7 +140,7 @@ def _errors(bench: Workbench, target: Target) -> dict[str, Any]:
     weight = weight_of(bench.loaded.model.get_submodule(name))
     gram, errors = facts.gram(name) if inside else None, dict[str, float]()
     for bits in WIDTHS:
-        spec = Spec(bits=bits, group=0 if bits == 8 else 64)
+        spec = _spec(bits)
         grid = facts.grid(name, weight, bits, spec.group) if inside else None
         lost = encode(weight, spec, None, grid).dense().float() - weight.float()
         power = lost.square() if gram is None else (lost @ gram) * lost
@@ -106,75 +148,109 @@ def _errors(bench: Workbench, target: Target) -> dict[str, Any]:
     return {"errors": errors, "shape": list(target.shape)}
 
 
-def _grouped(bench: Workbench, known: Sequence[Mapping[str, Any]]) -> list[Curve]:
+def _grouped(bench: Workbench, known: Sequence[Mapping[str, Any]], times: Times) -> list[Curve]:
     groups = {name: tuple(group) for group in siblings(bench.loaded.model) for name in group}
     element, by_name = next(bench.loaded.model.parameters()).element_size(), {row["name"]: row for row in known}
-    found: dict[tuple[str, ...], Curve] = {}
+    kernels = {bits: _kernel(bench, bits) for bits in WIDTHS}
+    found = targets(bench.loaded.model)
+    looked_up = {t.name for t in found if t.kind == "embedding"} - {t.tied_to for t in found}
+    curves_: dict[tuple[str, ...], Curve] = {}
     for name in by_name:
         names = groups.get(name, (name,))
-        if names not in found:
-            options = [_option([by_name[each] for each in names], bits, element) for bits in WIDTHS]
-            found[names] = Curve(names=names, options=tuple(options))
-    return list(found.values())
+        if names not in curves_:
+            rows = [by_name[each] for each in names]
+            shapes = [_shape(row) for row in rows if row["name"] not in looked_up]
+            options = []
+            for bits in WIDTHS:
+                ms = sum(times.get((kernels[bits], shape), times["dense", shape]) for shape in shapes)
+                options.append(replace(_option(rows, bits, element), ms=ms))
+            curves_[names] = Curve(names=names, options=tuple(options))
+    return list(curves_.values())
+
+
+def _kernel(bench: Workbench, bits: int) -> str:
+    """The name that the kernel table has for what multiplies by codes of this width."""
+    weight = torch.zeros(64, 128).to(next(bench.loaded.model.parameters()))
+    stored = encode(weight, _spec(bits))
+    kind = choice.choose(stored)
+    return "dense" if kind is Decoded else kind.named(stored)
+
+
+def _spec(bits: int) -> Spec:
+    return Spec(bits=bits, group=0 if bits == 8 else 64)
+
+
+def _shape(row: Mapping[str, Any]) -> tuple[int, int]:
+    rows, columns = row["shape"]
+    return rows, columns
 
 
 def _option(rows: Sequence[Mapping[str, Any]], bits: int, element: int) -> Option:
-    spec = Spec(bits=bits, group=0 if bits == 8 else 64)
-    size = sum(stored_bytes((row["shape"][0], row["shape"][1]), spec, element) for row in rows)
+    size = sum(stored_bytes(_shape(row), _spec(bits), element) for row in rows)
     at = str(MEASURED.bits)
     kl = sum(row["kl"] * row["errors"][str(bits)] / max(row["errors"][at], 1e-30) for row in rows)
     return Option(bits=bits, size=size, kl=kl)
 
 
-def solve(found: Sequence[Curve], *, size: float | None = None, kl: float | None = None) -> list[Option]:
-    """One option for each curve: least nats within `size` bytes, or least bytes within `kl` nats. ValueError where
-    nothing is small, or near, enough."""
+def solve(found: Sequence[Curve], limits: Limits) -> list[Option]:
+    """One option for each curve: the least of `limits.aim` within all limits, which are those of the matrices alone.
+    ValueError where nothing keeps them."""
     options = [(place, option) for place, curve in enumerate(found) for option in curve.options]
-    sizes, nats = (np.array([getattr(o, word) for _, o in options], dtype=float) for word in ("size", "kl"))
+    figures = {name: np.array([getattr(o, name) for _, o in options], dtype=float) for name in ("size", "ms", "kl")}
     one_each = np.zeros((len(found), len(options)))
     one_each[[place for place, _ in options], range(len(options))] = 1
-    aim, held, most = (nats, sizes, size) if size is not None else (sizes, nats, kl)
-    assert most is not None
-    limit = most
+    aim, kept = figures[limits.aim], limits.items()
     while True:
         result = milp(
             aim / max(float(aim.max()), 1e-30),
             constraints=[
                 LinearConstraint(one_each, 1, 1),
-                LinearConstraint(held[None] / max(limit, 1e-30), -np.inf, 1),
+                *(LinearConstraint(figures[n][None] / max(most, 1e-30), -np.inf, 1) for n, most in kept.items()),
             ],
             integrality=np.ones(len(options)),
             bounds=Bounds(0, 1),
             options={"mip_rel_gap": GAP, "time_limit": SECONDS},
         )
         if result.x is None:
-            least = sum(min(getattr(o, "kl" if size is None else "size") for o in curve.options) for curve in found)
-            words = f"{least:.4f} nats" if size is None else f"{least / 1e6:.1f} MB for the matrices"
-            raise ValueError(f"No choice of bits keeps this budget; the least is {words}.")
+            raise ValueError(_why_not(found, limits))
         taken = result.x > 0.5
-        if held[taken].sum() <= most:
+        over = {name: figures[name][taken].sum() - most for name, most in limits.items().items()}
+        if max(over.values()) <= 0:
             return [option for (_, option), one in zip(options, taken, strict=True) if one]
-        limit -= held[taken].sum() - most + 1e-7 * most  # the solver keeps a limit to a millionth only
+        for name, by in over.items():  # the solver keeps a limit to a millionth only
+            kept[name] -= (by + 1e-7 * kept[name]) * (by > 0)
+
+
+def _why_not(found: Sequence[Curve], limits: Limits) -> str:
+    least = {n: sum(min(getattr(o, n) for o in curve.options) for curve in found) for n in limits.items()}
+    words = {
+        "size": f"{least.get('size', 0) / 1e6:.1f} MB for the matrices",
+        "ms": f"{least.get('ms', 0):.1f} ms a token for the matrices",
+        "kl": f"{least.get('kl', 0):.4f} nats",
+    }
+    return f"No choice of bits keeps this budget; the least is {', '.join(words[name] for name in least)}."
 
 
 def choose(
-    bench: Workbench, found: Sequence[Curve], *, size: float | None = None, kl: float | None = None, level: str = "best"
+    bench: Workbench, found: Sequence[Curve], limits: Limits, *, rest: float = 0.0, level: str = "best"
 ) -> Choice:
-    """The recipe under `size` bytes of the whole file, or at most `kl` nats, and the best uniform one beside it."""
-    rest = bench.preview(Recipe()).file_bytes.value - _matrices(bench, found)
-    chosen = solve(found, size=None if size is None else size - rest, kl=kl)
-    quant = "gptq" if level == "best" else "search"
-    recipe = _recipe(found, chosen, quant)
+    """The recipe within limits of the whole model, and the best uniform one beside it. `rest`: see `rest_ms`."""
+    bytes_besides = bench.preview(Recipe()).file_bytes.value - _matrices(bench, found)
+    inside = replace(
+        limits,
+        size=None if limits.size is None else limits.size - bytes_besides,
+        ms=None if limits.ms is None else limits.ms - rest,
+    )
+    chosen, quant = solve(found, inside), "gptq" if level == "best" else "search"
     uniform = []
     for bits in WIDTHS:
         for head in WIDTHS:
             same = [_at(curve, head if _outside(bench, curve) else bits) for curve in found]
-            each = _told(bench, Recipe(bits=bits, head_bits=head, quant=quant), same)
-            if (each.size.value <= size) if size is not None else (each.kl.value <= (kl or 0)):
+            each = _told(bench, Recipe(bits=bits, head_bits=head, quant=quant), same, rest)
+            if all(getattr(each, name).value <= most for name, most in limits.items().items()):
                 uniform.append(each)
-    best = min(uniform, key=lambda c: (c.kl if size is not None else c.size).value, default=None)
-    told = _told(bench, recipe, chosen)
-    return Choice(recipe=told.recipe, size=told.size, kl=told.kl, runner_up=best)
+    best = min(uniform, key=lambda c: getattr(c, limits.aim).value, default=None)
+    return replace(_told(bench, _recipe(found, chosen, quant), chosen, rest), runner_up=best)
 
 
 def _matrices(bench: Workbench, found: Sequence[Curve]) -> int:
@@ -183,9 +259,14 @@ def _matrices(bench: Workbench, found: Sequence[Curve]) -> int:
     return sum(t.shape[0] * t.shape[1] * element for t in targets(bench.loaded.model) if t.name in names)
 
 
-def _told(bench: Workbench, recipe: Recipe, chosen: Sequence[Option]) -> Choice:
-    nats = Reading(value=sum(option.kl for option in chosen), unit="nats", how="estimated")
-    return Choice(recipe=recipe, size=bench.preview(recipe).file_bytes, kl=nats)
+def _told(bench: Workbench, recipe: Recipe, chosen: Sequence[Option], rest: float) -> Choice:
+    nats, ms = (sum(getattr(option, name) for option in chosen) for name in ("kl", "ms"))
+    return Choice(
+        recipe=recipe,
+        size=bench.preview(recipe).file_bytes,
+        kl=Reading(value=nats, unit="nats", how="estimated"),
+        ms=Reading(value=rest + ms, unit="ms", how="estimated"),
+    )
 
 
 def _recipe(found: Sequence[Curve], chosen: Sequence[Option], quant: str) -> Recipe:

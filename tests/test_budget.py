@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 from explorer import budget
-from explorer.budget import Curve, Option
+from explorer.budget import Curve, Limits, Option
 from explorer.recipe import Recipe
 from explorer.workbench import Workbench
 
 SMALL = [
     Curve(
-        names=(f"m{i}",), options=tuple(Option(bits=b, size=b * (7 + 3 * i), kl=(1 + i) / 4**b) for b in (2, 3, 4, 8))
+        names=(f"m{i}",),
+        options=tuple(
+            Option(bits=b, size=b * (7 + 3 * i), kl=(1 + i) / 4**b, ms=(b + 2 * i) / 4) for b in (2, 3, 4, 8)
+        ),
     )
     for i in range(5)
 ]
@@ -28,23 +31,46 @@ def measured(workbench: Workbench, tmp_path: Path) -> list[Curve]:
 
 @pytest.mark.parametrize("size", range(140, 560, 30))
 def test_no_other_choice_within_the_bytes_costs_less(size: int) -> None:
-    chosen = budget.solve(SMALL, size=size)
+    chosen = budget.solve(SMALL, Limits(size=size))
     assert sum(o.size for o in chosen) <= size
     assert sum(o.kl for o in chosen) <= 1.001 * min(nats for bytes_, nats in ALL if bytes_ <= size)
 
 
 @pytest.mark.parametrize("kl", [0.9, 0.3, 0.05, 0.01])
 def test_no_other_choice_within_the_nats_is_smaller(kl: float) -> None:
-    chosen = budget.solve(SMALL, kl=kl)
+    chosen = budget.solve(SMALL, Limits(kl=kl))
     assert sum(o.kl for o in chosen) <= kl * 1.001
     assert sum(o.size for o in chosen) <= 1.001 * min(bytes_ for bytes_, nats in ALL if nats <= kl)
 
 
+def test_bytes_and_time_are_both_kept() -> None:
+    every = [
+        [sum(getattr(o, name) for o in each) for name in ("size", "ms", "kl")]
+        for each in product(*(curve.options for curve in SMALL))
+    ]
+    for size, ms in ((300, 9.0), (300, 11.0), (500, 9.5), (10**6, 10.0)):
+        chosen = budget.solve(SMALL, Limits(size=size, ms=ms))
+        assert sum(o.size for o in chosen) <= size and sum(o.ms for o in chosen) <= ms
+        assert sum(o.kl for o in chosen) <= 1.001 * min(nats for b, t, nats in every if b <= size and t <= ms)
+    quick = budget.solve(SMALL, Limits(ms=10.0, kl=0.5))
+    assert sum(o.size for o in quick) == min(b for b, t, nats in every if t <= 10.0 and nats <= 0.5)
+
+
+def test_time_is_that_of_the_products_and_of_a_model_that_ran(workbench: Workbench, measured: list[Curve]) -> None:
+    rest = budget.rest_ms(workbench, measured)
+    for curve in measured:
+        assert all(option.ms > 0 for option in curve.options)
+    choice = budget.choose(workbench, measured, Limits(ms=rest + 100), rest=rest)
+    assert rest < choice.ms.value <= rest + 100
+    with pytest.raises(ValueError, match="ms a token"):
+        budget.choose(workbench, measured, Limits(ms=rest), rest=rest)
+
+
 def test_what_cannot_be_kept_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="the least is"):
-        budget.solve(SMALL, size=50)
+        budget.solve(SMALL, Limits(size=50))
     with pytest.raises(ValueError, match="the least is"):
-        budget.solve(SMALL, kl=1e-9)
+        budget.solve(SMALL, Limits(kl=1e-9))
 
 
 def test_every_matrix_has_a_curve_that_falls_with_bits_and_siblings_share_theirs(measured: list[Curve]) -> None:
@@ -61,7 +87,7 @@ def test_bytes_are_within_the_budget_as_built(
     workbench: Workbench, measured: list[Curve], share: float, level: str
 ) -> None:
     most = share * workbench.preview(Recipe()).file_bytes.value
-    choice = budget.choose(workbench, measured, size=most, level=level)
+    choice = budget.choose(workbench, measured, Limits(size=most), level=level)
     built = workbench.variant(choice.recipe).size.file_bytes.value
     assert built == choice.size.value <= most
     if choice.runner_up:
@@ -74,7 +100,7 @@ def test_a_new_budget_touches_no_model(
     monkeypatch.setattr(workbench, "step", lambda _: pytest.fail("the model was asked"))
     again = list(budget.curves(workbench, tmp_path / "budget"))
     assert again == [measured]
-    assert budget.choose(workbench, measured, kl=0.05).kl.value <= 0.05 * 1.001
+    assert budget.choose(workbench, measured, Limits(kl=0.05)).kl.value <= 0.05 * 1.001
 
 
 def test_a_damaged_file_counts_as_absent(workbench: Workbench, measured: list[Curve], tmp_path: Path) -> None:

@@ -12,14 +12,15 @@ from explorer.commands.options import Commands, build, open_model, prepare, reci
 from explorer.model import hub
 from explorer.recipe import Recipe
 from explorer.session import csv_of
+from explorer.workbench import Workbench
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
     """`what-it-takes`, `budget`, `sweep`."""
     budgeting = commands.add_parser("budget", parents=[model], help="the best bits for each layer under a budget")
-    limit = budgeting.add_mutually_exclusive_group(required=True)
-    limit.add_argument("--mb", type=float, help="at most so many million bytes in all")
-    limit.add_argument("--kl", type=float, help="at most so many nats from the original, as expected")
+    budgeting.add_argument("--mb", type=float, help="at most so many million bytes in all")
+    budgeting.add_argument("--ms", type=float, help="at most so many milliseconds a token on this machine")
+    budgeting.add_argument("--kl", type=float, help="at most so many nats from the original, as expected")
     budgeting.add_argument("--level", default="best", choices=("live", "best"), help="best: gptq")
     budgeting.add_argument("--text", type=Path, help="your own evaluation text (UTF-8)")
     budgeting.add_argument("--tokens", type=int, default=2048, help="tokens to measure on (default 2048)")
@@ -45,9 +46,9 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
 
 
 def _budget(options: argparse.Namespace) -> None:
-    for value in (options.mb, options.kl):
-        if value is not None and not 0 < value < 1e9:
-            raise ValueError("A budget must be a number above 0.")
+    given = [value for value in (options.mb, options.ms, options.kl) if value is not None]
+    if not given or not all(0 < value < 1e9 for value in given):
+        raise ValueError("Give a budget, by --mb, --ms or --kl: each a number above 0.")
     bench = open_model(options)
     prepare(bench, [Recipe(sparsity=0.5)])
     found: list[budget.Curve] = []
@@ -57,24 +58,37 @@ def _budget(options: argparse.Namespace) -> None:
         else:
             tell_share("Measuring what each matrix does, once", share)
     print(file=sys.stderr)
-    size = options.mb * 1e6 if options.mb else None
-    choice = budget.choose(bench, found, size=size, kl=options.kl, level=options.level)
-    for name, each in (("chosen", choice), ("one width for all", choice.runner_up)):
-        if each is None:
-            continue
-        build(bench, each.recipe)
-        record = bench.record(bench.variant(each.recipe))
-        for judged in bench.judge(each.recipe, options.tokens):
-            record = bench.record(bench.variant(each.recipe), quality=judged)
-        assert record.quality
-        if options.json:
-            told = {"name": name, "predicted_bytes": each.size.value, "predicted_kl": each.kl.value}
-            print(json.dumps(told | {"measured": record.to_dict(), "arguments": each.recipe.arguments()}), flush=True)
-            continue
-        file, kl = record.size.file_bytes.value / 1e6, record.quality.kl
-        print(f"{name}: {each.recipe.words()}")
-        print(f"  {file:.2f} MB   KL {kl.value:.4f} nats measured on {kl.n:,} tokens, {each.kl.value:.4f} expected")
-        print(f"  python -m explorer export {each.recipe.arguments()} --out FOLDER", flush=True)
+    limits = budget.Limits(size=options.mb and options.mb * 1e6, ms=options.ms, kl=options.kl)
+    rest = budget.rest_ms(bench, found) if options.ms else 0.0
+    choice = budget.choose(bench, found, limits, rest=rest, level=options.level)
+    _built(bench, "chosen", choice, options)
+    if choice.runner_up:
+        _built(bench, "one width for all", choice.runner_up, options)
+
+
+def _built(bench: Workbench, name: str, choice: budget.Choice, options: argparse.Namespace) -> None:
+    """Make it, measure it, and print that beside what was expected."""
+    build(bench, choice.recipe)
+    record = bench.record(bench.variant(choice.recipe))
+    for judged in bench.judge(choice.recipe, options.tokens):
+        record = bench.record(bench.variant(choice.recipe), quality=judged)
+    if options.ms:
+        for _, timed in bench.time(choice.recipe):
+            record = bench.record(bench.variant(choice.recipe), speed=timed)
+    assert record.quality
+    words = choice.recipe.arguments()
+    if options.json:
+        told = {"predicted_bytes": choice.size.value, "predicted_kl": choice.kl.value}
+        told |= {"predicted_ms": choice.ms.value} if options.ms else {}
+        print(json.dumps({"name": name} | told | {"measured": record.to_dict(), "arguments": words}), flush=True)
+        return
+    file, kl = record.size.file_bytes.value / 1e6, record.quality.kl
+    time = ""
+    if record.speed:
+        time = f"   {record.speed.ms_per_token.value:.1f} ms/token measured, {choice.ms.value:.1f} expected"
+    print(f"{name}: {choice.recipe.words()}")
+    print(f"  {file:.2f} MB   KL {kl.value:.4f} nats measured on {kl.n:,} tokens, {choice.kl.value:.4f} expected{time}")
+    print(f"  python -m explorer export {words} --out FOLDER", flush=True)
 
 
 def _sweep(options: argparse.Namespace) -> None:
