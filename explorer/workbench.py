@@ -240,6 +240,10 @@ class Workbench:
         scores = {name: self.judged.scores(one) for name, one in alone.items()}
         yield quality.contributions(scores, self.judged.scores(recipe))
 
+    def read_original(self) -> Iterator[float]:
+        """The original on all texts: perplexities judged afterwards are those of the whole; yields the share done."""
+        yield from self.steps(self.judged.read_all())
+
     def noise_floor(self) -> Iterator[Reading]:
         """What rounding noise alone does to the original, found once; qualities judged afterwards carry it."""
         yield from self.steps(self.judged.find_floor())
@@ -270,9 +274,15 @@ class Workbench:
         yield from self.steps(layers.measure(self.loaded.model, built.model, found, grams, ids))
 
     def breakdown(self, recipe: Recipe) -> Breakdown:
-        """Where the bytes of a recipe's file are. Takes a pass over all weights."""
+        """Where the bytes of a recipe's file are, and what zip makes of it. Takes some passes over all weights."""
         built = self.variants.unsettled(recipe)
-        return self.step(lambda: size.breakdown(built.model, self.variants.predictor(recipe).targets))
+        found = self.step(lambda: size.breakdown(built.model, self.variants.predictor(recipe).targets))
+        return replace(found, zip_bytes=self.step(lambda: size.zip_bytes(built.model)))
+
+    def beside(self, recipe: Recipe) -> dict[int, tuple[Reading, Reading]]:
+        """What one text of so many tokens takes beside the weights: (KV cache, activations)."""
+        model = self.variant(recipe).model
+        return size.beside(model.config, context_length(model), next(model.parameters()).element_size())
 
     # what was found out
 

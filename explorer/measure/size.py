@@ -219,6 +219,12 @@ def activation_bytes(config: Any, context: int, dtype_bytes: int = 2, batch: int
     return Reading(value=rows * dtype_bytes * batch, unit="bytes", how="estimated")
 
 
+def beside(config: Any, longest: int, dtype_bytes: int) -> dict[int, tuple[Reading, Reading]]:
+    """(KV cache, activations) of one text, by its tokens: a short one, a long one, the longest the model takes."""
+    lengths = sorted({min(tokens, longest) for tokens in (128, 1024, longest)})
+    return {n: (kv_cache_bytes(config, n, dtype_bytes), activation_bytes(config, n, dtype_bytes)) for n in lengths}
+
+
 def _heads(text: Any) -> tuple[int, int]:
     """(key-value heads, head size)."""
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads

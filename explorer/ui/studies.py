@@ -8,7 +8,7 @@ from explorer.recipe import Recipe
 from explorer.records import LayerReading
 from explorer.techniques import apart
 from explorer.tracing import inside, names, trace
-from explorer.ui import timings, views, word_by_word
+from explorer.ui import in_full, timings, views, word_by_word
 from explorer.ui.asks import Ask, Controls
 from explorer.ui.handlers import Desk, Found
 from explorer.ui.inside_page import pictures
@@ -65,7 +65,7 @@ class Studies:
 
     def _layer_table(self, recipe: Recipe, rows: list[LayerReading]) -> str:
         known = self.bench.measured(recipe)
-        return strips(rows) + views.layer_table(rows, known.quality.kl if known and known.quality else None)
+        return strips(rows) + in_full.layer_table(rows, known.quality.kl if known and known.quality else None)
 
     def _numbers(self, ask: Ask) -> Iterator[Found]:
         recipe = ask.recipe
@@ -73,17 +73,20 @@ class Studies:
         yield None, views.status(say("floor"), "busy")
         for _ in self.bench.noise_floor():
             yield None, views.status(say("floor"), "busy")
+        for share in self.bench.read_original():
+            yield None, views.status(say("reading", share=f"{share * 100:.0f}"), "busy")
         tables = ""
         for quality in self.bench.judge(recipe, ALL_TOKENS):
-            tables = views.statistics(quality) + views.slices(quality.by_kind)
+            tables = in_full.statistics(quality) + in_full.slices(quality.by_kind)
             yield tables, views.status(say("judging", tokens=quality.tokens), "busy")
-        tables += views.parts(self.bench.breakdown(recipe))
+        yield tables, views.status(say("zipping"), "busy")
+        tables += in_full.parts(self.bench.breakdown(recipe)) + in_full.beside(self.bench.beside(recipe))
         if apart(recipe):
             for found in self.bench.contributions(recipe, APART_TOKENS):
                 if isinstance(found, float):
                     yield tables, views.status(say("apart", share=f"{found * 100:.0f}"), "busy")
                 else:
-                    tables += views.contributions(found)
+                    tables += in_full.contributions(found)
         yield tables, views.status(say("numbers", words=recipe.words()), "done")
 
     def _speed(self, ask: Ask) -> Iterator[Found]:

@@ -264,3 +264,10 @@ def test_a_token_reads_less_where_the_kernels_are_packed(llama: Loaded) -> None:
     packed = settle(compress(llama.model, recipe, Facts()), [])
     kernels = {id(b): b.nbytes for m in packed.modules() if hasattr(m, "multiply") for b in m.buffers()}
     assert sum(kernels.values()) < size.read_bytes(packed) < size.read_bytes(llama.model) / 2
+
+
+def test_what_is_beside_the_weights_is_told_up_to_the_models_context(any_model: Loaded) -> None:
+    found = size.beside(any_model.model.config, 512, 2)
+    assert list(found) == [128, 512]
+    caches = [cache.value for cache, _ in found.values()]
+    assert caches[1] == 4 * caches[0] > 0 and all(held.value > 0 for _, held in found.values())
