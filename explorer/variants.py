@@ -167,6 +167,10 @@ class Variants:
                 return
             yield share
 
+    def known(self, recipe: Recipe) -> bool:
+        """Whether it is in memory, or on disk."""
+        return recipe in self._ready or recipe.slow and self._file(recipe).is_file()
+
     def _recall(self, recipe: Recipe) -> Variant | None:
         found = self._ready.get(recipe)
         if found:

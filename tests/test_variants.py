@@ -16,6 +16,7 @@ from explorer.model.hub import Loaded
 from explorer.model.teach import Lessons
 from explorer.recipe import Recipe
 from explorer.variants import KEPT, Variants
+from explorer.workbench import Workbench
 
 FactsOf = Callable[[nn.Module], Facts]
 SLOW = Recipe(bits=3, quant="gptq", residual_rank=8)
@@ -160,3 +161,13 @@ def test_what_better_facts_change_is_forgotten(variants: Variants) -> None:
     kept, gone = variants.get(free), variants.get(needy)
     variants.forget()
     assert variants.get(free) is kept and variants.get(needy) is not gone
+
+
+def test_a_variant_is_known_once_it_is_made(workbench: Workbench) -> None:
+    quick, slow = Recipe(bits=4), Recipe(bits=4, quant="gptq")
+    for recipe in (quick, slow):
+        assert not workbench.variants.known(recipe)
+        list(workbench.apply(recipe))
+        assert workbench.variants.known(recipe)
+    workbench.variants.forget()
+    assert workbench.variants.known(slow) and not workbench.variants.known(quick)  # on disk

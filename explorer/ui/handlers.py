@@ -7,7 +7,7 @@ next step. A View's fields are in the order of the page's outputs; None leaves a
 import logging
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 TIMING_ROUNDS, DECODE_STEPS = 2, 4
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
+LOOKED_AT, LONG_SECONDS = 2, 1.5  # where the last changes took longer, a slider waits for the Apply button
 SESSIONS_KEPT, RECORDS_KEPT = 256, 64
 
 
@@ -50,6 +51,7 @@ class Desk:
         self.bench = bench
         self._wanted: OrderedDict[str, Ask | None] = OrderedDict()
         self._recorded: OrderedDict[Ask, tuple[str, View]] = OrderedDict()
+        self._took = {slow: deque[float](maxlen=LOOKED_AT) for slow in (False, True)}  # s of the last changes
         self.contest: Contest | None = None  # with the last rival that was met
 
     def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...] | None, str, View]]:
@@ -113,6 +115,10 @@ class Desk:
             threading.Event().wait(rest)
             if self._wanted.get(session, ask) != ask:
                 return
+            if self._slow(ask.recipe):
+                told = say("waits", words=ask.recipe.words(), seconds=f"{min(self._took[ask.recipe.slow]):.1f}")
+                yield View(status=views.status(told, "waits"))
+                return
         ask = self._want(session, ask) or ask
 
         def current() -> bool:
@@ -132,12 +138,15 @@ class Desk:
         if not recipe.data_free:
             for share in self.bench.prepare():
                 yield _busy(say("preparing", share=f"{share * 100:.0f}"))
+        known_before, applied = self.bench.variants.known(recipe), time.perf_counter()
         for share in self.bench.apply(recipe):
             if recipe.slow:
                 yield _busy(self._how_far(recipe, share))
             elif not current():
                 return
         variant = self.bench.variant(recipe)
+        if not known_before:
+            self._took[recipe.slow].append(time.perf_counter() - applied)
         known = self.bench.record(variant)
         yield _busy(say("applying", words=recipe.words()), cards=self._cards(recipe))
         if known.quality is None or known.quality.tokens < FIRST_TOKENS:
@@ -177,6 +186,11 @@ class Desk:
             finished = finished._replace(cards=self._cards(recipe), plot=self._plot(recipe))
             self._record(ask, finished)
             yield finished
+
+    def _slow(self, recipe: Recipe) -> bool:
+        """Whether to wait for a button: both of the last two changes of this kind took long, and this is a new one."""
+        took = self._took[recipe.slow]
+        return len(took) == LOOKED_AT and min(took) > LONG_SECONDS and not self.bench.variants.known(recipe)
 
     def recorded(self, ask: Ask) -> View | None:
         """What the page showed when this was last run to its end, and the time it says so; None where it never was."""

@@ -96,6 +96,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
             acts = [gr.Button(f"{i} {name}", elem_classes="scene") for i, name in enumerate(PRESETS, 1)]
             rehearse = gr.Button(WORDS["scenes"]["prepare"], elem_id="prepare-scenes")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
+        apply = gr.Button(WORDS["controls"]["apply"], variant="primary", size="sm", elem_id="apply")
         address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
 
         controls = [*recipe, *prompt]
@@ -159,7 +160,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
         gr.on(moved, preview, controls, views, trigger_mode="always_last", api_name="preview", **quick)
         gr.on(moved, live, controls, views, trigger_mode="always_last", api_name="apply", **heavy)
         gr.on(
-            [write.click, prompt[0].submit],
+            [write.click, prompt[0].submit, apply.click],
             now,
             controls,
             views,
@@ -241,7 +242,7 @@ def launch(page: gr.Blocks, host: str, port: int | None) -> str:
         state_session_capacity=256,
         allowed_paths=[],
         theme=_theme(),
-        head=f'<style>{assets.read("style.css")}</style><script type="module">{assets.read("present.js")}</script>',
+        head=f'<style>{assets.read("style.css")}</style><script type="module">{assets.read("page.js")}</script>',
         app_kwargs={"middleware": guard.middleware([host])},
     )
     return str(page.local_url)

@@ -302,6 +302,84 @@ def test_word_by_word_and_the_blind_test_answer(page: Page, address: str) -> Non
     expect(page.locator("#blind-table .layers")).to_contain_text("3 bits")
 
 
+def test_a_rival_is_opened_compared_and_drawn(page: Page, address: str, folders: dict[str, Path]) -> None:
+    done(opened(page, address, "?bits=4"))
+    page.locator("#detail > button").click()
+    page.get_by_role("tab", name="Start small instead?").click()
+    page.locator("#rival-name input, #rival-name textarea").fill(str(folders["gpt2"]))
+    page.locator("#meet-rival").click()
+    expect(page.locator("#rival-table .verdicts p")).to_have_count(4, timeout=60_000)
+    for name in (str(folders["gpt2"]), "original", "4 bits (rtn)"):
+        expect(page.locator("#rival-table .rival tbody")).to_contain_text(name)
+    expect(page.locator(".status")).to_contain_text("Compared with")
+    page.wait_for_function("document.querySelector('#plot .plot').data.some(trace => trace.name === 'rival')")
+
+
+def tab_to(page: Page, selector: str, most: int = 90) -> None:
+    """Presses Tab until the focus is there, and sees that it shows."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            shows = page.evaluate(
+                """() => { const at = document.activeElement, near = [at, at.parentElement, at.nextElementSibling];
+                  return near.filter(Boolean).some(e => { const s = getComputedStyle(e);
+                    return s.outlineStyle !== 'none' || s.boxShadow !== 'none'; }); }"""
+            )
+            assert shows, f"the focus on {selector} cannot be seen"
+            return
+    raise AssertionError(f"Tab never reaches {selector}")
+
+
+def test_a_whole_visit_by_keyboard_alone(page: Page, address: str) -> None:
+    """Preset, sliders, methods, prompt, numbers in full, blind test and a lesson, without a pointer."""
+    done(opened(page, address))
+    cards, press = page.locator(".cards"), page.keyboard.press
+    tab_to(page, ".presets button:nth-of-type(2)")
+    press("Enter")
+    expect(cards).to_have_attribute("data-setting", re.compile("8 bits"))
+    done(page)
+    tab_to(page, "#sparsity input[type=range]")
+    for _ in range(4):
+        press("ArrowRight")
+    expect(cards).to_have_attribute("data-setting", re.compile("20 % zeros"))
+    tab_to(page, "#bits input:checked")
+    press("ArrowRight")
+    expect(cards).to_have_attribute("data-setting", re.compile("20 % zeros.*, 6 bits"))
+    tab_to(page, "#more > button")
+    press("Enter")
+    tab_to(page, "#depth input[type=range]")
+    press("End")
+    expect(cards).to_have_attribute("data-setting", re.compile("of the blocks out"))
+    done(page)
+    tab_to(page, "#prompt textarea")
+    press("ControlOrMeta+a")
+    page.keyboard.type("the dog")
+    tab_to(page, "#write, #write button")
+    press("Enter")
+    expect(page.locator(".status[data-state=busy]")).to_be_visible()
+    done(page)
+    tab_to(page, "#detail > button")
+    press("Enter")
+    tab_to(page, "#measure-numbers, #measure-numbers button")
+    press("Enter")
+    expect(page.locator("#numbers-table .statistics")).to_be_visible(timeout=60_000)
+    done(page)
+    for _ in range(6):
+        press("Shift+Tab")
+        if page.evaluate("document.activeElement.innerText") == "Blind test":
+            break
+    press("Enter")
+    tab_to(page, "#blind-pair, #blind-pair button")
+    press("Enter")
+    expect(page.locator(".pair .pane")).to_have_count(2)
+    page.keyboard.press("Escape")
+    tab_to(page, "a[href*='lesson=bits']", 200)
+    press("Enter")
+    expect(page.locator(".lesson")).to_contain_text("1 of 3")
+    done(page)
+    page.wait_for_timeout(1000)
+
+
 @pytest.mark.parametrize("size", [(1366, 768), (1024, 768), (390, 844)])
 def test_nothing_scrolls_sideways(page: Page, address: str, size: tuple[int, int]) -> None:
     page.set_viewport_size({"width": size[0], "height": size[1]})

@@ -171,3 +171,19 @@ def test_speed_in_full_streams_and_ends_at_stop(desk: Desk, values: Controls, mo
     for _ in Studies(desk).speed(values, "a"):
         desk.stop("a")
     assert told == [0, 1]  # the step after the one that was shown is the last
+
+
+def test_where_the_last_changes_took_long_a_slider_waits_for_a_button(
+    desk: Desk, values: Controls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(bits: str) -> str:
+        now = values._replace(bits=bits)
+        desk.preview(now, "a")
+        return list(desk.live(now, "a", rest=0.01))[-1].status or ""
+
+    assert 'data-state="done"' in moved("8") + moved("6")  # quick so far
+    monkeypatch.setattr("explorer.ui.handlers.LONG_SECONDS", 0.0)
+    status = moved("5")
+    assert 'data-state="waits"' in status and "waits for Apply" in status
+    assert (run(desk, values._replace(bits="5"))[-1].status or "").count("done")  # the button
+    assert 'data-state="waits"' not in moved("5")  # what is there already needs no waiting

@@ -1,4 +1,4 @@
-// Present mode: P, or ?present=1. Keys are not taken from whoever types.
+// What the page does by itself. Present mode: P, or ?present=1. Keys are not taken from whoever types.
 const root = document.documentElement;
 const scenes = () => [...document.querySelectorAll('#scenes button.scene')];
 let scene = -1;
@@ -25,6 +25,16 @@ console.error = (...words) => {
   left ||= words[0]?.name === 'AbortError';
   if (!left) report(...words);
 };
+// Arrow keys go through a group of radio buttons: gradio gives each a name of its own, so the browser cannot.
+addEventListener('keydown', (event) => {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step || !event.target.matches?.('.segments input[type=radio]')) return;
+  const group = [...event.target.closest('.segments').querySelectorAll('input[type=radio]')];
+  const next = group[(group.indexOf(event.target) + step + group.length) % group.length];
+  event.preventDefault();
+  next.focus();
+  next.click();
+});
 addEventListener('keydown', (event) => {
   const typing = event.target.closest?.('input:not([type=range]):not([type=radio]):not([type=checkbox]), textarea, [contenteditable]');
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
