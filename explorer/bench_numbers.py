@@ -21,7 +21,8 @@ from explorer.measure.intervals import Blocks
 from explorer.performance import verdict
 from explorer.recipe import Recipe
 from explorer.records import Quality, Reading, Speed
-from explorer.workbench import Workbench
+from explorer.techniques import apart
+from explorer.workbench import CURVE_TOKENS, Workbench
 
 FIGURES: dict[str, Callable[[Quality], Reading]] = {
     "kl": lambda q: q.kl,
@@ -33,6 +34,15 @@ FIGURES: dict[str, Callable[[Quality], Reading]] = {
     "kl_median": lambda q: q.kl_median,
     "kl_90": lambda q: q.kl_90,
 }
+BROKEN = 5.0  # nats, beyond which nothing is predicted
+PREDICTED = [
+    *(Recipe(sparsity=share) for share in (0.25, 0.35, 0.45, 0.55, 0.65)),
+    *(Recipe(keep=share) for share in (0.85, 0.75, 0.65)),
+    *(Recipe(bits=bits, head_bits=head) for bits in (8, 6, 5, 4, 3) for head in (8, 4)),
+    *(Recipe(sparsity=share, bits=bits) for share in (0.25, 0.5) for bits in (8, 4, 3)),
+    *(Recipe(keep=share, bits=bits) for share in (0.9, 0.7) for bits in (6, 4)),
+    *(Recipe(sparsity=share, bits=4, head_bits=4) for share in (0.2, 0.4, 0.6)),
+]
 
 
 def coverage(
@@ -66,6 +76,24 @@ def coverage(
         "half_width": {name: float(np.median(each)) for name, each in widths.items()},
         "truth": {name: of(truth).value for name, of in FIGURES.items()},
     }
+
+
+def predictions(workbench: Workbench) -> dict[str, Any]:
+    """Predicted against measured KL of settings between and beside the points of the curves, in the page's order of
+    work: each is predicted before it is measured, and what combinations teach is used by the next."""
+    for work in (workbench.prepare, workbench.measure_curves):
+        for _ in work():
+            pass
+    rows, off = list[tuple[str, float, float]](), dict[str, list[float]]()
+    for recipe in PREDICTED:
+        told = workbench.curves.told(recipe)
+        *_, found = workbench.judge(recipe, CURVE_TOKENS)
+        if told and 0 < found.kl.value < BROKEN:
+            workbench.curves.learn(recipe, found.kl)
+            rows.append((recipe.words(), told.value, found.kl.value))
+            kind = "combined" if apart(recipe) else "one slider"
+            off.setdefault(kind, []).append(abs(math.log(told.value / found.kl.value)))
+    return {"median_error_in_ln_kl": {kind: float(np.median(each)) for kind, each in off.items()}, "rows": rows}
 
 
 def plain_loop(workbench: Workbench, tokens: int = 4096) -> dict[str, float]:
@@ -124,6 +152,7 @@ def run(text: Path) -> dict[str, Any]:
         "perplexity": plain_loop(workbench),
         "same_against_same": same_against_same(workbench),
         "noise_floor": floors[-1].value,
+        "predictions": predictions(Workbench().load()),
         "coverage": [coverage(workbench, recipe) for recipe in (Recipe(bits=4), Recipe(bits=6))],
     }
 
