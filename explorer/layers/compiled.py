@@ -8,7 +8,7 @@ loop reads them: a lane of 32 bits holds some columns of one row, eight rows sta
 
 import ctypes
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ LIBRARIES = ("libtorch_cpu.so", "torch_cpu.dll")
 @cache
 def available() -> bool:
     """Whether this processor has the instructions, and what compiles for it is there."""
-    return platform.machine().lower() in ("x86_64", "amd64") and _target() is not None and _parallel_for() is not None
+    return platform.machine().lower() in ("x86_64", "amd64") and _target() is not None and parallel_for() is not None
 
 
 def width(bits: int) -> int:
@@ -72,16 +72,26 @@ class Packed:
 @cache
 def compiled(width: int, group: int, narrow: bool) -> Callable[..., None]:
     """The product for codes of 4 or 8 bits in groups of `group` columns (whole eights), `narrow` for bfloat16."""
+    kinds = [ctypes.c_void_p] * 5 + [ctypes.c_int64] * 4
+    return build(program(width, group, narrow, parallel_for()), {"product": kinds})["product"]
+
+
+def build(text: str, kinds: Mapping[str, Sequence[Any]]) -> dict[str, Callable[..., None]]:
+    """Functions of a module in LLVM's language, by name, with the kinds of what each takes."""
     llvm, target = _llvm(), _target()
-    module = llvm.parse_assembly(program(width, group, narrow, _parallel_for()))
-    passes = llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=3))
+    module = llvm.parse_assembly(text)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = True
+    passes = llvm.create_pass_builder(target, tuning)
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, target)
     engine.finalize_object()
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 4)
-    function: Any = kind(engine.get_function_address("product"))
-    function.engine = engine  # the code lives as long as its engine
-    return function  # type: ignore[no-any-return]
+    found: dict[str, Callable[..., None]] = {}
+    for name, each in kinds.items():
+        function: Any = ctypes.CFUNCTYPE(None, *each)(engine.get_function_address(name))
+        function.engine = engine  # the code lives as long as its engine
+        found[name] = function
+    return found
 
 
 @cache
@@ -107,7 +117,7 @@ def _target() -> Any:
 
 
 @cache
-def _parallel_for() -> int | None:
+def parallel_for() -> int | None:
     """Where torch's own pool of threads is called: a second pool would fight with it for the cores."""
     folder = Path(torch.__file__).parent / "lib"
     for name in LIBRARIES:

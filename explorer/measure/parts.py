@@ -72,7 +72,10 @@ def watched(step: Step, clock: Clock) -> Step:
     """The same step, with every product's time counted."""
     twin = copy.copy(step)
     twin.embed, twin.head = clock.around("embedding", step.embed), clock.around("head", step.head)
-    twin.attend = clock.around("attention", step.attend)
+    if step.compiled:
+        twin.mix = clock.around("attention", step.mix)
+    else:
+        twin.attend = clock.around("attention", step.attend)
     twin.blocks = [
         block._replace(
             qkv=clock.around("attention", block.qkv),

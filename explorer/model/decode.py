@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache
+from transformers.activations import SiLUActivation
 
+from explorer.layers import between
 from explorer.layers.dense import Linear
 from explorer.layers.kernels import Share
 from explorer.layers.linear import CompressedLinear
@@ -82,14 +84,15 @@ class Batch(Continuation):
 
 
 class Block(NamedTuple):
-    """What one block calls, in turn; q_norm and k_norm are there in Qwen3 only."""
+    """What one block calls, in turn; `before` and `after` take the residual and what is added to it first. q_norm and
+    k_norm are there in Qwen3 only."""
 
-    before: Product
+    before: Callable[[Tensor, Tensor], Tensor]
     qkv: Product
     q_norm: Product | None
     k_norm: Product | None
     out: Product
-    after: Product
+    after: Callable[[Tensor, Tensor], Tensor]
     gate_up: Product
     act: Product
     down: Product
@@ -106,53 +109,81 @@ class Step:
         self.embed: Product = body.embed_tokens
         self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
+        self._parts = [self.heads, self.groups, self.groups]
         self.size, self.scaling = first.head_dim, first.scaling
         self.dtype = next(model.parameters()).dtype
         self.cos = self.sin = torch.empty(0)
+        self.compiled = between.available(next(model.parameters())) and self.size % 2 == 0
         self.blocks = [
             Block(
-                _norm(block.input_layernorm),
+                self._norm(block.input_layernorm),
                 _together([block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj]),
                 _norm(block.self_attn.q_norm) if hasattr(block.self_attn, "q_norm") else None,
                 _norm(block.self_attn.k_norm) if hasattr(block.self_attn, "k_norm") else None,
                 _single(block.self_attn.o_proj),
-                _norm(block.post_attention_layernorm),
+                self._norm(block.post_attention_layernorm),
                 _together([block.mlp.gate_proj, block.mlp.up_proj]),
-                block.mlp.act_fn,
+                self._gate(block.mlp.act_fn),
                 _single(block.mlp.down_proj),
             )
             for block in body.layers
         ]
-        self.norm = _norm(body.norm)
+        self.norm = self._norm(body.norm)
         lm_head: Any = model.lm_head
         self.head = _single(lm_head)
+        if self.compiled:
+            self.mix: Callable[..., Tensor] = between.Attend(
+                self.heads, self.groups, self.size, self.scaling, self.dtype
+            )
+
+    def _norm(self, module: Any) -> Callable[[Tensor, Tensor], Tensor]:
+        """x ← x + y, and its norm in the model's dtype."""
+        if self.compiled:
+            return between.Norm(module.weight, module.variance_epsilon, self.dtype)
+        norm, dtype = _norm(module), self.dtype
+        return lambda x, y: norm(x.add_(y)).to(dtype)
+
+    def _gate(self, act: Any) -> Product:
+        """Activation of one half times the other."""
+        if self.compiled and isinstance(act, nn.SiLU | SiLUActivation):
+            return between.gate
+
+        def gated(both: Tensor) -> Tensor:
+            gate, up = both.chunk(2, dim=1)
+            return act(gate).mul_(up)  # type: ignore[no-any-return]
+
+        return gated
 
     def __call__(self, ids: Tensor, place: int, kept: list[Tensor]) -> Tensor:
         """ids (texts, 1) at position `place`; writes their keys and values into `kept`; logits (texts, vocabulary)
         float32."""
         if place >= len(self.cos):
             self._turn_to(2 * place + 64, ids.device)
-        heads, groups, size, dtype, texts = self.heads, self.groups, self.size, self.dtype, ids.shape[0]
-        cos, sin = self.cos[place], self.sin[place]  # (heads + 2 groups, head)
-        end, half = place + 1, size // 2
         x = self.embed(ids)[:, 0].float()
+        more = torch.zeros_like(x, dtype=self.dtype)
         for i, (before, qkv, q_norm, k_norm, out, after, gate_up, act, down) in enumerate(self.blocks):
-            mixed = qkv(before(x).to(dtype)).view(texts, -1, size)
+            mixed = qkv(before(x, more))
             if q_norm and k_norm:
-                q, k, v = torch.split(mixed.float(), [heads, groups, groups], dim=1)
-                mixed = torch.cat([q_norm(q), k_norm(k), v], dim=1).to(dtype)
-            turned = torch.addcmul(mixed * cos, mixed.roll(half, 2), sin)
-            keys, values = kept[2 * i], kept[2 * i + 1]
-            q, k, v = torch.split(turned, [heads, groups, groups], dim=1)
-            keys.select(2, place).copy_(k)
-            values.select(2, place).copy_(v)
-            query = q.view(texts, groups, -1, size)  # a group's heads stand as its positions
-            seen = self.attend(query, keys.narrow(2, 0, end), values.narrow(2, 0, end), scale=self.scaling)
-            x = x.add_(out(seen.reshape(texts, -1)))
-            gate, up = gate_up(after(x).to(dtype)).chunk(2, dim=1)
-            x = x.add_(down(act(gate).mul_(up)))
-        logits: Tensor = self.head(self.norm(x).to(dtype))
+                q, k, v = torch.split(mixed.float().view(len(x), -1, self.size), self._parts, dim=1)
+                mixed = torch.cat([q_norm(q), k_norm(k), v], dim=1).to(self.dtype)
+            seen = self._attended(mixed.view(len(x), -1), kept[2 * i], kept[2 * i + 1], place)
+            more = down(act(gate_up(after(x, out(seen)))))
+        logits: Tensor = self.head(self.norm(x, more))
         return logits.float()
+
+    def _attended(self, mixed: Tensor, keys: Tensor, values: Tensor, place: int) -> Tensor:
+        """Query, key and value (texts, (heads + 2 groups) · head) → what the heads have seen, (texts, heads · head)."""
+        if self.compiled:
+            return self.mix(mixed, self.cos[place], self.sin[place], keys, values, place)
+        texts, end = mixed.shape[0], place + 1
+        mixed = mixed.view(texts, -1, self.size)
+        turned = torch.addcmul(mixed * self.cos[place], mixed.roll(self.size // 2, 2), self.sin[place])
+        q, k, v = torch.split(turned, self._parts, dim=1)
+        keys.select(2, place).copy_(k)
+        values.select(2, place).copy_(v)
+        query = q.view(texts, self.groups, -1, self.size)  # a group's heads stand as its positions
+        seen = self.attend(query, keys.narrow(2, 0, end), values.narrow(2, 0, end), scale=self.scaling)
+        return seen.reshape(texts, -1)
 
     def _turn_to(self, length: int, device: torch.device) -> None:
         """Rotary tables for `length` positions, (length, heads + 2 groups, head): values are turned by nothing, and the
@@ -160,6 +191,9 @@ class Step:
         positions = torch.arange(length, device=device)[None]
         cos, sin = (t[0] for t in self.body.rotary_emb(torch.empty(1, dtype=self.dtype, device=device), positions))
         sin = torch.cat([-sin[:, : self.size // 2], sin[:, self.size // 2 :]], dim=1)
+        if self.compiled:
+            self.cos, self.sin = cos.float().contiguous(), sin.float().contiguous()
+            return
         turned = (length, self.heads + self.groups, self.size)
         still = (length, self.groups, self.size)
         self.cos = torch.cat([cos[:, None].expand(turned), cos.new_ones(still)], dim=1)

@@ -25,7 +25,7 @@ def test_the_quicker_of_two_kernels_is_taken_as_measured(stored_of: Maker, monke
         assert choice.choose(stored) is kind
 
 
-@pytest.mark.parametrize("missing", ["_target", "_parallel_for"])
+@pytest.mark.parametrize("missing", ["_target", "parallel_for"])
 def test_without_what_compiles_there_is_no_compiled_product(
     stored_of: Maker, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,16 @@ def destroyed(loaded: Loaded) -> Any:
 def test_greedy_writes_what_transformers_writes(any_model: Loaded, start: int) -> None:
     ids = torch.randint(2, 300, (1, 5 + start), generator=torch.Generator().manual_seed(start))
     expected = any_model.model.generate(ids, max_new_tokens=24, do_sample=False)[0, ids.shape[1] :].tolist()
-    assert tokens(any_model, ids) == expected
+    written = tokens(any_model, ids)
+    if any_model.model.dtype == torch.float32 or written == expected:
+        assert written == expected
+        return
+    # bfloat16: rounding may choose between two tokens that are as likely as each other, and the texts part there
+    parts = next(i for i, pair in enumerate(zip(written, expected, strict=False)) if pair[0] != pair[1])
+    before = torch.cat([ids, torch.tensor([expected[:parts]], dtype=torch.long)], dim=1)
+    with torch.inference_mode():
+        logits = copy.deepcopy(any_model.model).float()(input_ids=before).logits[0, -1]
+    assert logits.max() - logits[written[parts]] < 2**-6 * logits.abs().max()
 
 
 def test_one_seed_writes_one_text(llama: Loaded, ids: Tensor) -> None:
