@@ -35,17 +35,23 @@ WATCH = """() => { window.waits = []; let moved = null;
   const observer = new MutationObserver(settled);
   observer.observe(document.querySelector('#cards'), {subtree: true, childList: true, attributes: true});
 }"""
-# everything belongs to a setting once the status line is done with the one that the cards name, and that is a new one
+# ms from now until, of a setting other than `before`: its own text begins; its distance is a number; the status line is
+# done with the setting that the cards name, so that everything belongs to it
 DONE = """before => new Promise(resolve => {
-  const line = document.querySelector('#status'), started = performance.now();
+  const line = document.querySelector('#status'), started = performance.now(), found = {};
   const look = () => {
-    const setting = document.querySelector('.cards')?.dataset.setting ?? '';
-    if (setting !== before && line.querySelector('[data-state=done]') && line.innerText.includes(`s: ${setting}.`)) {
-      observer.disconnect(); resolve(performance.now() - started);
+    const setting = document.querySelector('.cards')?.dataset.setting ?? '', now = performance.now() - started;
+    if (setting === before) return;
+    const pane = document.querySelector('.pane.compressed');
+    if (pane?.querySelector('h2').innerText.includes(setting) && pane.querySelector('.text').innerText.length > 1)
+      found.text ??= now;
+    if (document.querySelector('[data-card=quality] .headline .badge.measured')) found.quality ??= now;
+    if (line.querySelector('[data-state=done]') && line.innerText.includes(`s: ${setting}.`)) {
+      observer.disconnect(); resolve({...found, all: now});
     }
   };
   const observer = new MutationObserver(look);
-  observer.observe(line, {subtree: true, childList: true, attributes: true, characterData: true});
+  observer.observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
   look();
 })"""
 
@@ -60,22 +66,28 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
         page.wait_for_selector(".status", timeout=60_000)
         page.evaluate(DONE, "")
         page.evaluate(WATCH)
-        releases, drags = [], []
+        releases, drags = list[dict[str, float]](), []
         for name, share in (("sparsity", 1 / 3), ("sparsity", 2 / 3), ("sparsity", 0.0), ("keep", 0.5), ("keep", 0.75)):
             before = _setting(page)
             _drag(page, name, share)
-            releases.append(_until_done(page, before))
+            releases.append(page.evaluate(DONE, before))
             drags += page.evaluate("window.waits.splice(0)")
         for bits in ("8", "6", "4", "3"):
             before = _setting(page)
             page.locator("#bits").get_by_test_id(f"{bits}-radio-label").click()
-            releases.append(_until_done(page, before))
+            releases.append(page.evaluate(DONE, before))
+        loads = {"cold": [_load(browser.new_context().new_page(), address) for _ in range(3)]}
+        loads["warm"] = [_load(page, address) for _ in range(3)]
         browser.close()
     return {
         "start_to_page_answers_seconds": answers,
         "start_to_model_ready_seconds": ready,
         "drag_to_size_ms": Reading.timing(drags).to_dict(),
-        "release_to_everything_seconds": Reading.timing(releases, "s").to_dict(),
+        **{
+            f"release_to_{what}_ms": Reading.timing([r[what] for r in releases if what in r]).to_dict()
+            for what in ("text", "quality", "all")
+        },
+        **{f"load_{kind}_ms": Reading.timing(times).to_dict() for kind, times in loads.items()},
     }
 
 
@@ -114,11 +126,13 @@ def _drag(page: Page, name: str, share: float) -> None:
     page.mouse.up()
 
 
-def _until_done(page: Page, before: str) -> float:
-    """Seconds until the status line says that a setting other than `before` is done."""
+def _load(page: Page, address: str) -> float:
+    """ms until the controls can be used."""
     started = time.perf_counter()
-    page.evaluate(DONE, before)
-    return time.perf_counter() - started
+    page.goto(address, wait_until="commit")
+    page.wait_for_selector("#sparsity input[type=range]:enabled")
+    page.wait_for_selector(".cards .headline .number")
+    return (time.perf_counter() - started) * 1e3
 
 
 def _setting(page: Page) -> str:
