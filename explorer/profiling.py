@@ -74,7 +74,7 @@ def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:
     longest = context_length(bench.loaded.model) - SURFACE_STEPS
     for prompt_tokens in (tokens for tokens in PROMPTS if tokens <= longest):
         for batch in BATCHES:
-            for pair in bench.time(recipe, SURFACE_ROUNDS, SURFACE_STEPS, prompt_tokens, batch):
+            for pair in bench.time(recipe, SURFACE_ROUNDS, SURFACE_STEPS, prompt_tokens=prompt_tokens, batch=batch):
                 yield Cell(batch=batch, prompt_tokens=prompt_tokens, original=pair[0], compressed=pair[1])
 
 

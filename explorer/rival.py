@@ -14,12 +14,12 @@ from explorer.layers.targets import targets
 from explorer.measure import bytewise, cost, size
 from explorer.measure.speed import Stopwatch, time_in_turns
 from explorer.model import export, hub
-from explorer.model.generate import context_length, prompt_ids, stream
+from explorer.model.generate import Prompt, context_length, prompt_ids, stream
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import check_folder
 from explorer.recipe import Recipe
 from explorer.records import Cost, Footprint, Piece, Reading
-from explorer.workbench import COST_CONTEXT, Prompt, Workbench
+from explorer.workbench import COST_CONTEXT, Workbench
 
 BYTES_PER_TOKEN = 4  # what is read, in bytes, for each evaluation token that is asked for
 GGUF_NOTE = "Its size is that of the .gguf file; it ran decoded to bfloat16, so its time is that of bfloat16."

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +25,8 @@ from explorer.measure import cost, layers, machine, quality, size, speed
 from explorer.measure.judge import Judge
 from explorer.model import export, hub, teach
 from explorer.model.facts import Facts, fingerprint
-from explorer.model.generate import context_length, prompt_ids, stream
+from explorer.model.generate import Prompt, context_length, prompt_ids, stream
+from explorer.model.interrupt import Interrupted, interruptible
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.preparing import Preparation
@@ -49,17 +50,6 @@ from explorer.variants import Variant, Variants
 R = TypeVar("R")
 COST_CONTEXT = 128
 CURVE_TOKENS = 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """What to write, and how."""
-
-    text: str
-    new_tokens: int = 48
-    seed: int = 0
-    temperature: float = 0.0
-    chat: bool = True
 
 
 class Workbench:
@@ -200,17 +190,24 @@ class Workbench:
             if len(self._originals) > 32:
                 self._originals.popitem(last=False)
 
-    def judge(self, recipe: Recipe, tokens: int) -> Iterator[Quality]:
+    def judge(self, recipe: Recipe, tokens: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[Quality]:
         """Quality on at least `tokens` predicted tokens (or all there are), refined passage by passage.
 
-        Goes on where an earlier call for the same recipe stopped.
+        Goes on where an earlier call for the same recipe stopped; `stopped` ends it within a passage.
         """
-        variant = self.variant(recipe)
-        while True:
-            found, enough = self.step(lambda: self.judged.judge(recipe, variant.model, tokens))
-            yield found
-            if enough:
+        model = self.variant(recipe).model
+
+        def one_more() -> tuple[Quality, bool]:
+            with interruptible(stopped, self.loaded.model, model):
+                return self.judged.judge(recipe, model, tokens)
+
+        enough = False
+        while not enough:
+            try:
+                found, enough = self.step(one_more)
+            except Interrupted:
                 return
+            yield found
 
     def _kl_in_passing(self, recipe: Recipe) -> Iterator[Reading]:
         """KL on `CURVE_TOKENS` tokens of a model that nobody asked for, so that it pushes none out of memory."""
@@ -253,14 +250,16 @@ class Workbench:
         recipe: Recipe,
         rounds: int = 5,
         decode_steps: int = 8,
+        *,
         prompt_tokens: int = speed.PROMPT_TOKENS,
         batch: int = 1,
+        quick: bool = False,
     ) -> Iterator[tuple[Speed, Speed]]:
-        """(original, compressed) timed in turns; refined round by round."""
+        """(original, compressed) timed in turns; refined round by round. `quick`: see `speed.time_in_turns`."""
         variant = self.variant(recipe)
         base, other = speed.Stopwatch(self.loaded.model, "dense"), speed.Stopwatch(variant.model, variant.kernel)
-        long = {"prompt_tokens": prompt_tokens, "batch": batch}
-        for _ in self.steps(speed.time_in_turns((base, other), rounds=rounds, decode_steps=decode_steps, **long)):
+        long = {"rounds": rounds, "decode_steps": decode_steps, "prompt_tokens": prompt_tokens, "batch": batch}
+        for _ in self.steps(speed.time_in_turns((base, other), quick=quick, **long)):
             yield base.speed(), other.speed(base)
 
     def layers(self, recipe: Recipe, tokens: int = 128) -> Iterator[list[LayerReading]]:
@@ -310,7 +309,7 @@ class Workbench:
             self.judged.forget(oldest)
         return after
 
-    def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5, **long: int) -> Measurement:
+    def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5, **long: Any) -> Measurement:
         """Everything about one recipe, in one go (for the command line); `long` as for `time`."""
         variant = self.variant(recipe)
         started = time.perf_counter()

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from explorer.model.generate import Prompt
 from explorer.recipe import Recipe
-from explorer.workbench import Prompt, Workbench
+from explorer.workbench import Workbench
 
 FREE, INFORMED = Recipe(sparsity=0.5, prune="magnitude", keep=0.6, factorize="svd"), Recipe(keep=0.6)
 

@@ -12,9 +12,10 @@ from explorer.__main__ import main
 from explorer.contest import BUDGETS, Contest
 from explorer.measure import size
 from explorer.model import hub
+from explorer.model.generate import Prompt
 from explorer.recipe import Recipe
 from explorer.rival import Rivalry, open_rival
-from explorer.workbench import COST_CONTEXT, Prompt, Workbench
+from explorer.workbench import COST_CONTEXT, Workbench
 
 
 def met(rivalry: Rivalry, recipes: list[Recipe], tokens: int = 20) -> Contest:

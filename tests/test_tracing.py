@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from explorer.model.generate import Prompt
 from explorer.recipe import Recipe
 from explorer.records import Trace
 from explorer.tracing import trace
-from explorer.workbench import Prompt, Workbench
+from explorer.workbench import Workbench
 
 PROMPT = Prompt(text="the cat", new_tokens=12, chat=False)
 

@@ -10,12 +10,13 @@ import torch
 
 from explorer.layers.targets import targets
 from explorer.measure.judge import REFERENCE_TOKENS_KEPT
+from explorer.model.generate import Prompt
 from explorer.model.hub import Loaded
 from explorer.model.preflight import ModelRejected
 from explorer.recipe import Recipe
 from explorer.records import Contributions, Measurement
 from explorer.variants import KEPT
-from explorer.workbench import Prompt, Workbench
+from explorer.workbench import Workbench
 
 TEXTS = {"story": ["The cat sat on the mat and waited for the rain to stop."], "code": ["def add(a, b): return a + b"]}
 RECIPES = [Recipe(bits=4), Recipe(sparsity=0.5), Recipe(keep=0.6), Recipe(bits=3, head_bits=4)]

@@ -10,10 +10,11 @@ from explorer.commands.options import Commands, build, open_model, prepare, reci
 from explorer.contest import Contest
 from explorer.measure import repetition
 from explorer.measure.speed import PROMPT_TOKENS
+from explorer.model.generate import Prompt
 from explorer.recipe import Recipe
 from explorer.records import Collapse, LayerReading, Measurement, Piece, Reading
 from explorer.rival import Rivalry
-from explorer.workbench import Prompt, Workbench
+from explorer.workbench import Workbench
 
 SAID = {"file_bytes": "bytes", "ms_per_token": "time per token", "flops_per_token": "FLOPs per token"}
 

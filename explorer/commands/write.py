@@ -6,9 +6,8 @@ from pathlib import Path
 
 from explorer.commands.options import Commands, open_model, prepare, recipes_of
 from explorer.model import export
-from explorer.model.generate import prompt_ids, stream
+from explorer.model.generate import Prompt, prompt_ids, stream
 from explorer.recipe import Recipe
-from explorer.workbench import Prompt
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:

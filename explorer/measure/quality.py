@@ -26,6 +26,7 @@ from explorer.records import Contributions, Quality, Reading, Slice
 T = TypeVar("T")
 Floats = NDArray[np.float32]
 Marks = NDArray[np.bool_]
+ROWS = 16  # positions compared at once: float32 logits of more would not stay in a processor's cache
 ROUNDING = 2.0**-8  # bfloat16 keeps 8 bits: rounding moves a number by up to this share of it
 
 
@@ -101,21 +102,36 @@ def logits_of(model: nn.Module, passage: Passage) -> Tensor:
 @torch.inference_mode()
 def score(passage: Passage, original: Tensor, compressed: Tensor) -> Score:
     """Compare two (predicted, vocabulary) logits of one passage."""
-    targets_ = passage.ids[0, 1:].to(original.device)
-    sound = torch.isfinite(original).all(dim=1)
-    both = sound & torch.isfinite(compressed).all(dim=1)
-    p, q = original.float().log_softmax(-1), compressed.float().log_softmax(-1)
-    top, top_original, at = q.argmax(1), p.argmax(1), targets_[:, None]
-    kl = (p.exp() * (p - q)).sum(dim=1).clamp(min=0)
+    all_rows = (original, compressed, passage.ids[0, 1:].to(original.device))
+    parts = [_compared(*rows) for rows in zip(*(torch.split(t, ROWS) for t in all_rows), strict=True)]
+    columns = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    kl, nll, nll_original, same_top, right, right_original, both = columns
     return Score(
         kind=passage.kind,
-        kl=kl.masked_fill(~both, torch.inf).cpu().numpy(),
-        nll=-q.gather(1, at)[:, 0].masked_fill(~both, -torch.inf).cpu().numpy(),
-        nll_original=-p.gather(1, at)[:, 0].masked_fill(~sound, -torch.inf).cpu().numpy(),
-        same_top=((top == top_original) & both).cpu().numpy(),
-        right=((top == targets_) & both).cpu().numpy(),
-        right_original=((top_original == targets_) & sound).cpu().numpy(),
+        kl=kl,
+        nll=nll,
+        nll_original=nll_original,
+        same_top=same_top,
+        right=right,
+        right_original=right_original,
         broken=int((~both).sum()),
+    )
+
+
+def _compared(original: Tensor, compressed: Tensor, words: Tensor) -> tuple[Tensor, ...]:
+    """A few rows of logits and the words that came: the columns of a Score, and where both are numbers."""
+    p, q = original.float().log_softmax(-1), compressed.float().log_softmax(-1)
+    sound = torch.isfinite(original).all(dim=1)
+    both = sound & torch.isfinite(compressed).all(dim=1)
+    top, top_original, at = q.argmax(1), p.argmax(1), words[:, None]
+    return (
+        (p.exp() * (p - q)).sum(dim=1).clamp(min=0).masked_fill(~both, torch.inf),
+        -q.gather(1, at)[:, 0].masked_fill(~both, -torch.inf),
+        -p.gather(1, at)[:, 0].masked_fill(~sound, -torch.inf),
+        (top == top_original) & both,
+        (top == words) & both,
+        (top_original == words) & sound,
+        both,
     )
 
 

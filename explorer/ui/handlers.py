@@ -9,20 +9,21 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
-from explorer import session
 from explorer.contest import Contest
-from explorer.model.preflight import free_bytes
 from explorer.recipe import PRESETS, Recipe
 from explorer.records import STOPPED, Measurement, Piece
-from explorer.ui import charts, landscape, lesson_page, takes_page, views
+from explorer.ui import charts, landscape, lesson_page, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
 from explorer.ui.views import say
+from explorer.variants import Variant
 from explorer.workbench import Workbench
 
 FIRST_TOKENS, LIVE_TOKENS = 200, 1000
-TIMING_ROUNDS, DECODE_STEPS = 2, 4
+# The first round is shown at once, the others narrow it: the prompt is as long as what people ask, no longer.
+TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS = 5, 4, 32
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
 # Where the last changes of a kind took longer, slow ones and live ones apart, a slider waits for the Apply button. Live
@@ -123,18 +124,18 @@ class Desk:
                 return
         ask = self._want(session, ask) or ask
 
-        def current() -> bool:
-            return self._wanted.get(session) is ask
+        def gone() -> bool:
+            return self._wanted.get(session) is not ask
 
         with self.bench.visit():
-            for view in _guarded(lambda: self._follow(ask, current)):
-                if not current():
+            for view in _guarded(lambda: self._follow(ask, gone)):
+                if gone():
                     yield View()  # gradio sends the last view again when a stream ends: it must say nothing
                     return
                 yield view
 
-    def _follow(self, ask: Ask, current: Callable[[], bool]) -> Iterator[View]:
-        """Apply → first quality → texts → timing → better quality; everything belongs to one setting."""
+    def _follow(self, ask: Ask, gone: Callable[[], bool]) -> Iterator[View]:
+        """Apply → texts begin → first quality → texts → timing → better figures; everything belongs to one setting."""
         recipe, began = ask.recipe, time.perf_counter()
         yield _busy(say("applying", words=recipe.words()), query=recipe.to_query())
         if not recipe.data_free:
@@ -144,31 +145,26 @@ class Desk:
         for share in self.bench.apply(recipe):
             if recipe.slow:
                 yield _busy(self._how_far(recipe, share))
-            elif not current():
+            elif gone():
                 return
         variant = self.bench.variant(recipe)
         if not known_before:
             self._took[recipe.slow].append(time.perf_counter() - applied)
         known = self.bench.record(variant)
         yield _busy(say("applying", words=recipe.words()), cards=self._cards(recipe))
-        if known.quality is None or known.quality.tokens < FIRST_TOKENS:
-            for quality in self.bench.judge(recipe, FIRST_TOKENS):
-                known = self.bench.record(variant, quality=quality)
-            yield _busy(say("judging", tokens=_tokens(known)), cards=self._cards(recipe), plot=self._plot(recipe))
-        texts, panes = ("", ""), View()
-        for written in self._write(ask, current):
+        writing, rounds = self._write(ask, gone), self._timed(variant)
+        texts, count, panes = next(writing)  # the text begins, and goes on once the first figure is there
+        yield panes
+        for _ in self._judged(variant, FIRST_TOKENS, gone):
+            pass
+        tokens = _tokens(self.bench.measured(recipe))
+        yield _busy(say("judging", tokens=tokens), cards=self._cards(recipe), plot=self._plot(recipe))
+        for written in writing:
             texts, count, panes = written
             yield panes._replace(status=views.status(say("writing", tokens=count), "busy"))
         if known.speed is None:
-            rounds = self.bench.time(recipe, TIMING_ROUNDS, DECODE_STEPS)
-            for done, (original, compressed) in enumerate(rounds, 1):
-                yield _busy(say("timing", done=done, rounds=TIMING_ROUNDS))
-                known = self.bench.record(variant, speed=compressed)
-                if done == TIMING_ROUNDS:
-                    self.bench.record(
-                        self.bench.variant(Recipe()), speed=original if recipe != Recipe() else compressed
-                    )
-            yield _busy(say("timing", done=TIMING_ROUNDS, rounds=TIMING_ROUNDS), cards=self._cards(recipe))
+            yield _busy(say("timing"))
+            next(rounds)
         same = views.same_words(*texts)
         differ = say("done_same") if same is None else say("done_differ", same=same)
         seconds = f"{time.perf_counter() - began:.1f}"
@@ -180,14 +176,31 @@ class Desk:
         )
         self._record(ask, finished)
         yield finished
-        # everything belongs to this setting now; more text only narrows the interval
-        if known.quality and known.quality.tokens < LIVE_TOKENS:
-            for quality in self.bench.judge(recipe, LIVE_TOKENS):
-                self.bench.record(variant, quality=quality)
-                yield View(cards=self._cards(recipe))
+        # everything belongs to this setting now; more rounds and more text only narrow the intervals
+        before = self.bench.measured(recipe)
+        for _ in chain(rounds, self._judged(variant, LIVE_TOKENS, gone)):
+            yield View(cards=self._cards(recipe))
+        if self.bench.measured(recipe) is not before:
             finished = finished._replace(cards=self._cards(recipe), plot=self._plot(recipe))
             self._record(ask, finished)
             yield finished
+
+    def _judged(self, variant: Variant, tokens: int, gone: Callable[[], bool]) -> Iterator[Measurement]:
+        """Quality, kept passage by passage; nothing where it is known on so many tokens."""
+        if _tokens(self.bench.measured(variant.recipe)) < tokens:
+            for quality in self.bench.judge(variant.recipe, tokens, gone):
+                yield self.bench.record(variant, quality=quality)
+
+    def _timed(self, variant: Variant) -> Iterator[Measurement]:
+        """Original and variant in turns, kept round by round; nothing where all rounds are known."""
+        known = self.bench.measured(variant.recipe)
+        if known and known.speed and (known.speed.prefill_ms.n or 0) >= TIMING_ROUNDS:
+            return
+        timed = self.bench.time(variant.recipe, TIMING_ROUNDS, DECODE_STEPS, prompt_tokens=PROMPT_TOKENS, quick=True)
+        for original, compressed in timed:
+            if variant.recipe != Recipe():
+                self.bench.record(self.bench.variant(Recipe()), speed=original)
+            yield self.bench.record(variant, speed=compressed)
 
     def _slow(self, recipe: Recipe) -> bool:
         """Whether to wait for a button: both of the last two changes of this kind took long, and this is a new one."""
@@ -217,10 +230,10 @@ class Desk:
         told = {"step": last.step, "steps": last.steps, "kl": f"{last.kl.value:.4f}"}
         return say("healing", **told, left=f"{left:.0f}" if left == left else "…")
 
-    def _write(self, ask: Ask, current: Callable[[], bool]) -> Iterator[tuple[tuple[str, str], int, View]]:
+    def _write(self, ask: Ask, gone: Callable[[], bool]) -> Iterator[tuple[tuple[str, str], int, View]]:
         """Both texts, a token each in turn; the page is told at most every `UPDATE_SECONDS`."""
         sides = [None] if ask.recipe == Recipe() else [None, ask.recipe]  # the original is not asked twice
-        writers = [self.bench.write(side, ask.prompt, lambda: not current()) for side in sides]
+        writers = [self.bench.write(side, ask.prompt, gone) for side in sides]
         last = [Piece(text="", token=0, tokens=0, ms=0.0), Piece(text="", token=0, tokens=0, ms=0.0)]
         shown, ended = 0.0, [False, False]
         while not all(ended):
@@ -267,19 +280,6 @@ class Desk:
             return self._plot(self.ask(values).recipe)
         except ValueError:
             return None
-
-    def session(self) -> str:
-        """Every setting tried since the start, and the files to keep it in."""
-        if not self.bench.ready.is_set():
-            return ""
-        return views.session(self.bench.history(), session.as_csv(self.bench), session.as_json(self.bench))
-
-    def takes(self, *ask: Any) -> str:
-        """Two models of the catalogue side by side, or one sentence."""
-        try:
-            return takes_page.tables(ask, free_bytes())  # type: ignore[arg-type]
-        except ValueError as problem:
-            return views.status(say("failed", problem=problem), "error")
 
     def calibration(self) -> tuple[str, bool]:
         """What the page says of the calibration, and whether it is done."""
@@ -340,5 +340,5 @@ def _busy(sentence: str, **parts: str) -> View:
     return View(status=views.status(sentence, "busy"), **parts)
 
 
-def _tokens(known: Measurement) -> int:
-    return known.quality.tokens if known.quality else 0
+def _tokens(known: Measurement | None) -> int:
+    return known.quality.tokens if known and known.quality else 0

@@ -10,7 +10,7 @@ import gradio as gr
 
 from explorer import assets
 from explorer.recipe import PRESETS, Recipe
-from explorer.ui import guard, lesson_page
+from explorer.ui import guard, lesson_page, takes_page
 from explorer.ui.asks import Controls
 from explorer.ui.blind_test import BlindTest
 from explorer.ui.charts import PLOTLY
@@ -188,9 +188,9 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
 
             button.click(vote, None, guessing, api_visibility="private", **quick)
         changed = [page.load, *(control.change for control in wanted)]
-        gr.on(changed, desk.takes, wanted, needs, api_name="takes", **quick)
+        gr.on(changed, takes_page.answer, wanted, needs, api_name="takes", **quick)
         peek.click(streamed(studies.inside), [*controls, which], [seen, line], api_name="inside", **heavy)
-        tried.click(desk.session, None, history, api_name="session", **quick)
+        tried.click(studies.session, None, history, api_name="session", **quick)
         timing.click(streamed(studies.speed), controls, [times, line], api_name="speed", **heavy)
         clock = gr.Timer(2)
         clock.tick(calibration, None, [learned, clock], api_visibility="private", **quick)

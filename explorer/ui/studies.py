@@ -3,6 +3,7 @@ of (tables so far, status line); Stop and a new setting end it (`Desk.in_full`).
 
 from collections.abc import Iterator
 
+from explorer import session as tried
 from explorer.profiling import profile
 from explorer.recipe import Recipe
 from explorer.records import LayerReading
@@ -40,6 +41,12 @@ class Studies:
     def words(self, values: Controls, session: str) -> Iterator[Found]:
         """The original's text as the compressed model reads it, word by word, and the original once more."""
         yield from self.desk.in_full(values, session, self._words)
+
+    def session(self) -> str:
+        """Every setting tried since the start, and the files to keep it in."""
+        if not self.bench.ready.is_set():
+            return ""
+        return views.session(self.bench.history(), tried.as_csv(self.bench), tried.as_json(self.bench))
 
     def inside(self, values: Controls, session: str, name: str) -> Iterator[Found]:
         """One matrix before and after."""

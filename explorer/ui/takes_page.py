@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from explorer import catalogue, takes
+from explorer.model.preflight import free_bytes
 from explorer.records import Reading
 from explorer.takes import Costs, Takes
-from explorer.ui.views import WORDS, bar, number, table
+from explorer.ui.views import WORDS, bar, number, say, status, table
 
 Ask = tuple[Any, Any, Any, Any, Any]  # two names, bits, context, million tokens a month
 
@@ -16,6 +17,14 @@ Ask = tuple[Any, Any, Any, Any, Any]  # two names, bits, context, million tokens
 def names() -> list[str]:
     """The catalogue, smallest first."""
     return [entry.id for entry in catalogue.entries()]
+
+
+def answer(*ask: Any) -> str:
+    """`tables` for the memory that is free here, or one sentence."""
+    try:
+        return tables(ask, free_bytes())  # type: ignore[arg-type]
+    except ValueError as problem:
+        return status(say("failed", problem=problem), "error")
 
 
 def tables(ask: Ask, free_bytes: int) -> str:

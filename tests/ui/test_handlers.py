@@ -8,7 +8,7 @@ from explorer.performance import Performance, Side
 from explorer.recipe import PRESETS, Recipe
 from explorer.ui import studies
 from explorer.ui.asks import Controls, ask_from, controls_from
-from explorer.ui.handlers import Desk, View
+from explorer.ui.handlers import PROMPT_TOKENS, TIMING_ROUNDS, Desk, View
 from explorer.ui.studies import Studies
 from explorer.ui.views import WORDS
 from explorer.workbench import Workbench
@@ -58,6 +58,21 @@ def test_at_the_end_everything_belongs_to_the_new_setting(desk: Desk, values: Co
     assert "…" not in last["cards"]
     known = desk.bench.measured(recipe)
     assert known and known.quality and known.speed and known.size.resident_bytes
+
+
+def test_the_text_begins_before_anything_is_measured_and_the_rounds_go_on_after_the_end(
+    desk: Desk, values: Controls
+) -> None:
+    measured, done = [], 0
+    for number, view in enumerate(desk.live(values, "a", rest=0)):
+        known = desk.bench.measured(ask_from(values).recipe)
+        measured.append((bool(view.compressed), bool(known and known.quality), bool(known and known.speed)))
+        if not done and 'data-state="done"' in (view.status or ""):
+            done = number
+            assert known and known.speed and known.speed.prefill_ms.n == 1
+    assert (True, False, False) in measured and done
+    assert known and known.speed and known.speed.prefill_ms.n == TIMING_ROUNDS
+    assert known.speed.prompt_tokens == PROMPT_TOKENS and known.speed.prefill_ratio and known.speed.prefill_ratio.n == 5
 
 
 def test_a_newer_move_ends_the_older_work(desk: Desk, values: Controls) -> None:
@@ -156,7 +171,7 @@ def _text(desk: Desk, values: Controls) -> str:
 
 def test_speed_in_full_streams_and_ends_at_stop(desk: Desk, values: Controls, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = ask_from(values).recipe
-    side = Side(speed=list(desk.bench.time(recipe, 2, 1, 4))[-1][1])
+    side = Side(speed=list(desk.bench.time(recipe, 2, 1, prompt_tokens=4))[-1][1])
     told: list[int] = []
 
     def study(_: Workbench, asked: Recipe) -> Iterator[Performance]:

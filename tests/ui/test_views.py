@@ -98,7 +98,7 @@ def test_no_number_anywhere_in_full_is_without_its_badge(desk: Desk, values: Con
     studies = Studies(desk)
     for study in (studies.numbers, studies.words, studies.layers):
         shown += [part for part, _ in study(values, "a")]
-    shown.append(desk.session().partition("</p>")[2])
+    shown.append(studies.session().partition("</p>")[2])
     for html in filter(None, shown):
         naked = re.sub(r'<span class="number">[^<]+</span><span class="badge \w+"[^>]*>\w+</span>', "", html)
         for known in (
