@@ -16,5 +16,6 @@ const draw = () => {
   });
 };
 script.onload = draw;
-document.head.appendChild(script);
+// The library is large: it comes once the controls can be used.
+requestIdleCallback(() => document.head.appendChild(script), { timeout: 3000 });
 watch('value', draw);

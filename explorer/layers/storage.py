@@ -209,7 +209,7 @@ def encode(
         shape, inner = spec.inner(weight.shape[0])
         kept = bitpack.select(weight, mask).view(shape)
         sparse = Sparse(bitpack.pack_mask(mask), encode(kept, inner, None, grid, codes), columns=weight.shape[1])
-        sparse.fresh = weight * mask if spec.bits >= 16 else None
+        sparse.fresh = bitpack.masked(weight, mask) if spec.bits >= 16 else None
         return sparse
     if spec.format != "grid":
         stored = blockwise.quantize(weight, spec.format, spec.double)

@@ -85,8 +85,8 @@ def time_in_turns(
 ) -> Iterator[int]:
     """Fill the stopwatches round by round, in alternating order; yields the rounds done so that a caller can stop.
 
-    `quick`, for models that have just run: they are warmed up with a prompt of one token. A prompt longer than the
-    model's context is cut; what was timed stands in the Speed.
+    `quick`: the models have just run, and are not warmed up. A prompt longer than the model's context is cut; what was
+    timed stands in the Speed.
     """
     configs: list[Any] = [watch.model.config for watch in watches]
     words = min(int(config.vocab_size) for config in configs)  # what all of them know
@@ -95,8 +95,8 @@ def time_in_turns(
     room = min(context_length(watch.model) for watch in watches)
     tokens = max(1, min(prompt_tokens, room - max(decode_steps, 2)))
     prompt = torch.randint(0, words, (batch, tokens), generator=noise).to(device)
-    for watch in watches:
-        watch.lap(prompt[:, :1] if quick else prompt, 1, keep=False)
+    for watch in () if quick else watches:
+        watch.lap(prompt, 1, keep=False)
     for done in range(rounds):
         for watch in watches if done % 2 == 0 else reversed(watches):
             watch.lap(prompt, decode_steps)

@@ -87,7 +87,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
                     rival = rival_control()
                     meet = gr.Button(WORDS["rival"]["button"], size="sm", scale=0, elem_id="meet-rival")
                 against = _html("", elem_id="rival-table")
-            with gr.Tab(WORDS["tabs"]["any"]):
+            with gr.Tab(WORDS["tabs"]["any"]) as any_model:
                 _html(f'<p class="source">{WORDS["takes"]["hint"]}</p>')
                 with gr.Row(elem_id="takes-ask"):
                     wanted = takes_controls(bench.name)
@@ -187,7 +187,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
                 return blind.answer(number, _session(request))
 
             button.click(vote, None, guessing, api_visibility="private", **quick)
-        changed = [page.load, *(control.change for control in wanted)]
+        changed = [any_model.select, *(control.change for control in wanted)]
         gr.on(changed, takes_page.answer, wanted, needs, api_name="takes", **quick)
         peek.click(streamed(studies.inside), [*controls, which], [seen, line], api_name="inside", **heavy)
         tried.click(studies.session, None, history, api_name="session", **quick)

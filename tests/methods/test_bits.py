@@ -67,3 +67,11 @@ def test_selected_values_lie_in_order_and_spread_back(dtype: torch.dtype, share:
     values = bits.select(matrix, mask)
     assert torch.equal(values, matrix.masked_select(mask))
     assert torch.equal(bits.spread(values, mask), matrix * mask)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_masked_is_zero_where_the_mask_is_false(dtype: torch.dtype) -> None:
+    matrix = torch.tensor([[1.5, -2.0, torch.inf], [0.0, 3.0, -0.25]]).to(dtype)
+    mask = torch.tensor([[True, False, True], [False, True, True]])
+    expected = torch.where(mask, matrix, torch.zeros((), dtype=dtype))
+    assert torch.equal(bits.masked(matrix, mask), expected)
