@@ -81,6 +81,7 @@ class Recipe:
     head_bits: bits of the embedding and the output head.
     heal: steps of training by knowledge distillation from the original, after all else; `heal_rate` is its learning
         rate as a multiple of the usual one, `heal_seed` decides the order of its texts.
+    rotate: hidden states turned by a random rotation that the weights take up, so that rounding to few bits costs less.
     layers: exceptions, each `NAME=bits:4,sparsity:0.5`; protect: names left as they are. A name is a kind (attention,
         mlp, head, embedding, first, last), a layer's name or its end, or a pattern with * and ?.
     """
@@ -103,6 +104,7 @@ class Recipe:
     depth_by: str = "influence"
     width_by: str = "nystrom"
     head_bits: int = 16
+    rotate: bool = False
     heal: int = 0
     heal_rate: float = 1.0
     heal_seed: int = 0
@@ -126,8 +128,9 @@ class Recipe:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
         for name in ("layers", "protect"):
             object.__setattr__(self, name, _names(name, getattr(self, name)))
-        if not isinstance(self.double, bool):
-            raise ValueError(f"double must be true or false, not {self.double!r}.")
+        for name in ("double", "rotate"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
         exceptions = [exception_of(entry) for entry in self.layers]  # (name, settings): checked here
         self._settle(exceptions)
 
@@ -140,9 +143,9 @@ class Recipe:
             reset += ["scope"]
         if self.quant in BITS_OF:
             object.__setattr__(self, "bits", BITS_OF[self.quant])
-            if self.sparsity or any("sparsity" in settings for _, settings in exceptions):
+            if self.pruned:
                 raise ValueError(f"quant {self.quant} cannot store zeros; choose another method, or no sparsity.")
-        dense = not (self.sparsity or any("sparsity" in settings for _, settings in exceptions))
+        dense = not self.pruned
         if dense:
             reset += ["prune", "scope"]
         if self.bits == 16 and not any("bits" in settings for _, settings in exceptions):
@@ -157,6 +160,8 @@ class Recipe:
         reset += ["depth_by"] if not self.depth else []
         reset += ["width_by"] if not self.width else []
         whole = dense and self.keep == 1 and self.bits == self.head_bits == 16 and not exceptions
+        inside = not dense or self.keep < 1 or self.bits < 16 or exceptions
+        reset += ["rotate"] if not inside else []
         reset += ["heal"] if whole and not self.structural else []
         reset += ["heal_rate", "heal_seed"] if "heal" in reset or not self.heal else []
         for name in reset:
@@ -205,6 +210,16 @@ class Recipe:
         return self.depth > 0 or self.width > 0 or self.heads > 0
 
     @property
+    def pruned(self) -> bool:
+        """Whether some weights are set to zero."""
+        return self.sparsity > 0 or any("sparsity" in exception_of(entry)[1] for entry in self.layers)
+
+    @property
+    def mends(self) -> bool:
+        """Whether the weights that stay make up for the zeros before healing begins, as SparseGPT's do at once."""
+        return self.heal > 0 and self.pruned and self.prune != "sparsegpt"
+
+    @property
     def hands_on(self) -> bool:
         """Whether errors are handed on from column to column."""
         return self.prune == "sparsegpt" or self.quant == "gptq"
@@ -218,7 +233,7 @@ class Recipe:
     def data_free(self) -> bool:
         """Whether it needs nothing but the weights."""
         plain = self.without_data() == self and self.scope != "global" and self.allocate == "uniform"
-        return plain and not self.structural and not self.residual_rank
+        return plain and not (self.structural or self.residual_rank or self.mends)
 
     def without_data(self) -> "Recipe":
         """The same setting by methods that need the weights only."""
@@ -246,20 +261,6 @@ class Recipe:
             {k: ";".join(v) if isinstance(v, tuple) else v for k, v in changed.items() if v != getattr(plain, k)}
         )
 
-    def arguments(self) -> str:
-        """The same setting as options of the command line."""
-        plain, words = Recipe(), []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value == getattr(plain, field.name):
-                continue
-            option = f"--{field.name.removesuffix('s') if field.name == 'layers' else field.name}".replace("_", "-")
-            if isinstance(value, tuple):
-                words += [f"{option} '{entry}'" for entry in value]
-            else:
-                words.append(option if value is True else f"{option} {value}")
-        return " ".join(words)
-
     def words(self) -> str:
         """The setting in a few words: `4 bits, 50 % zeros`; a method is named where it is not the default."""
         plain, parts = Recipe(), []
@@ -278,6 +279,7 @@ class Recipe:
         parts += [f"{share(self.sparsity)} zeros{named('prune', 'pattern', 'scope')}"] if self.sparsity else []
         if self.bits < 16:
             parts.append(f"{self.bits} bits{named('quant')}{' double' if self.double else ''}")
+        parts += ["rotated"] if self.rotate else []
         parts += [f"head {self.head_bits} bits"] if self.head_bits < 16 else []
         if self.group != "auto" and min(self.bits, self.head_bits) < 16:
             parts.append("whole rows" if self.group == "0" else f"groups of {self.group}")
@@ -338,12 +340,3 @@ def _convert(name: str, value: Any, kind: Any) -> Any:
         return int(number) if kind is int and number == int(number) else number
     except (ValueError, OverflowError):
         raise ValueError(f"{name} must be a number, not {value!r}.") from None
-
-
-PRESETS: Mapping[str, Recipe] = {
-    "Original": Recipe(),
-    "Half": Recipe(bits=8, head_bits=8),
-    "Quarter": Recipe(bits=4, head_bits=6, group="32"),
-    "Smallest that still reads": Recipe(bits=4, head_bits=4),
-    "Too far": Recipe(sparsity=0.5, bits=2, head_bits=4),
-}

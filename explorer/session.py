@@ -6,6 +6,7 @@ import json
 import platform
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any
 
@@ -36,7 +37,7 @@ def about(bench: Workbench) -> dict[str, Any]:
 
 def command(bench: Workbench, row: Measurement) -> str:
     """What to type to measure this setting again."""
-    words = ["python -m explorer measure", "--model", shlex.quote(bench.name), row.recipe.arguments(), "--json"]
+    words = ["python -m explorer measure", "--model", shlex.quote(bench.name), arguments_of(row.recipe), "--json"]
     if row.quality:
         words += ["--tokens", str(row.quality.tokens + row.quality.broken_positions)]
     if row.speed:
@@ -82,3 +83,18 @@ def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 def _harmless(value: Any) -> Any:
     """A text that a spreadsheet would take for a formula gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def arguments_of(recipe: Recipe) -> str:
+    """A recipe as options of the command line."""
+    plain, words = Recipe(), []
+    for field in fields(Recipe):
+        value = getattr(recipe, field.name)
+        if value == getattr(plain, field.name):
+            continue
+        option = f"--{field.name.removesuffix('s') if field.name == 'layers' else field.name}".replace("_", "-")
+        if isinstance(value, tuple):
+            words += [f"{option} '{entry}'" for entry in value]
+        else:
+            words.append(option if value is True else f"{option} {value}")
+    return " ".join(words)

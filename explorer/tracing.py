@@ -62,8 +62,8 @@ def names(bench: Workbench) -> list[str]:
 
 def inside(bench: Workbench, recipe: Recipe, name: str) -> Inside:
     """The matrix of this name before and after. ValueError where there is none, or parts of the model are out."""
-    if recipe.structural:
-        raise ValueError("matrices can be compared while no block, channel or head is taken out.")
+    if recipe.structural or recipe.rotate:
+        raise ValueError("matrices can be compared while nothing is taken out or rotated.")
     if name not in names(bench):
         raise ValueError("there is no such matrix.")
     built, model = bench.variants.unsettled(recipe).model, bench.loaded.model

@@ -15,7 +15,7 @@ from torch import nn
 from explorer.layers.targets import siblings, targets
 from explorer.measure import size
 from explorer.model import kept
-from explorer.model.compress import Built, build, kernels_of, notes_of, reduce, scaled, settle
+from explorer.model.compress import Built, build, kernels_of, notes_of, reshape, scaled, settle
 from explorer.model.facts import Facts
 from explorer.model.heal import heal
 from explorer.model.plan import NOTHING, Allotment
@@ -74,7 +74,7 @@ class Variants:
         """One for each choice of blocks, channels and heads, from shapes on the meta device."""
         cuts = Recipe(depth=recipe.depth, width=recipe.width, heads=recipe.heads, width_by=recipe.width_by)
         if cuts not in self._predictors:
-            smaller = reduce(self._shapes, cuts, None).model
+            smaller, _, _ = reshape(self._shapes, cuts, Facts())
             self._predictors[cuts] = size.Predictor(smaller, targets(smaller), self._predictors[Recipe()])
         return self._predictors[cuts]
 
@@ -101,6 +101,9 @@ class Variants:
             if not isinstance(share, Built):
                 yield share
         built = share
+        if built.curve and built.curve[-1].step == 0:  # stopped before anything was learned
+            yield from self.apply(replace(recipe, heal=0), stopped)
+            return
         done = replace(recipe, heal=built.curve[-1].step) if built.curve else recipe
 
         def finish() -> bool:
@@ -123,9 +126,10 @@ class Variants:
         if not plain:
             self.curves.pop(recipe, None)
         wounded = replace(recipe, heal=0)
-        built = kept.load(self._reduced(wounded), wounded, self._file(wounded)) if wounded.slow else None
+        there = wounded.slow and not recipe.mends
+        built = kept.load(self._reduced(wounded), wounded, self._file(wounded)) if there else None
         if built is None:
-            built = yield from scaled(build(self._base, wounded, self._facts), 0.0, 0.1)
+            built = yield from scaled(build(self._base, recipe, self._facts), 0.0, 0.1)
         lessons = yield from scaled(self._teach(), 0.1, 0.2)
         options: dict[str, Any] = {"rate": recipe.heal_rate, "seed": recipe.heal_seed, "plain": plain}
         options |= {"everything": recipe.structural, "stopped": stopped}
@@ -178,7 +182,7 @@ class Variants:
         return found
 
     def _reduced(self, recipe: Recipe) -> nn.Module:
-        return reduce(self._base, recipe, self._facts).model if recipe.structural else self._base
+        return reshape(self._base, recipe, self._facts)[0]
 
     def _publish(self, recipe: Recipe, built: Built, started: float) -> None:
         """Count what is stored, move it to its kernels, and let everybody use it."""

@@ -264,8 +264,8 @@ class Workbench:
 
     def layers(self, recipe: Recipe, tokens: int = 128) -> Iterator[list[LayerReading]]:
         """Each compressed matrix by itself, one more with every yield; takes a pass over `tokens` tokens each."""
-        if recipe.structural:
-            raise ValueError("Layers can be compared while no block, channel or head is taken out.")
+        if recipe.structural or recipe.rotate:
+            raise ValueError("Layers can be compared while nothing is taken out or rotated.")
         built = self.variants.unsettled(recipe)
         found = targets(self.loaded.model)
         grams = {target.name: self.facts.gram(target.name) for target in found}

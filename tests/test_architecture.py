@@ -17,6 +17,7 @@ FILES = {
 TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in FILES.items()}
 ORDER = [
     "recipe",
+    "presets",
     "techniques",
     "records",
     "progress",

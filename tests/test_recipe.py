@@ -10,7 +10,9 @@ import pytest
 from explorer.__main__ import _parser
 from explorer.bench import every_recipe
 from explorer.commands.options import recipes_of
-from explorer.recipe import BITS, CHOICES, GROUPS, PRESETS, RANGES, Range, Recipe, Setting
+from explorer.presets import PRESETS
+from explorer.recipe import BITS, CHOICES, GROUPS, RANGES, Range, Recipe, Setting
+from explorer.session import arguments_of
 
 ODD = [
     Recipe(sparsity=0.5, prune="sparsegpt", scope="global"),
@@ -104,14 +106,9 @@ def test_a_recipe_cannot_be_changed() -> None:
         Recipe().bits = 4  # type: ignore[misc]
 
 
-def test_presets_are_different_recipes_and_the_first_is_the_original() -> None:
-    assert len(set(PRESETS.values())) == len(PRESETS)
-    assert next(iter(PRESETS.values())) == Recipe()
-
-
 @pytest.mark.parametrize("recipe", ODD, ids=Recipe.to_query)
 def test_the_options_of_a_recipe_make_that_recipe(recipe: Recipe) -> None:
-    options = _parser().parse_args(["measure", *shlex.split(recipe.arguments())])
+    options = _parser().parse_args(["measure", *shlex.split(arguments_of(recipe))])
     assert recipes_of(options) == [recipe]
 
 

@@ -134,6 +134,24 @@ def test_healing_that_is_stopped_is_the_recipe_of_the_steps_that_were_done(schoo
         assert torch.equal(early.model(ids).logits, again(ids).logits)
 
 
+def test_zeros_are_mended_before_the_first_step_and_a_stop_before_it_leaves_the_wounded(school: Variants) -> None:
+    recipe, ids = Recipe(sparsity=0.5, heal=20), torch.arange(2, 40)[None]
+    list(school.apply(recipe, lambda: True))
+    assert list(school._ready) == [replace(recipe, heal=0)]
+    wounded, healed = (school.get(replace(recipe, heal=steps)).model for steps in (0, 1))
+    base = school._base.get_submodule("model.layers.0.mlp.up_proj").weight.float()  # type: ignore[operator]
+    lost = [
+        (model.get_submodule("model.layers.0.mlp.up_proj")(torch.eye(base.shape[1]).bfloat16()).T.float() - base)
+        for model in (wounded, healed)
+    ]
+    gram = school._facts.gram("model.layers.0.mlp.up_proj")
+    assert gram is not None
+    errors = [float(((each @ gram) * each).sum()) for each in lost]
+    assert errors[1] < 0.9 * errors[0]  # one step alone moves nothing so far
+    with torch.inference_mode():
+        assert not torch.equal(healed(ids).logits, wounded(ids).logits)
+
+
 def test_closing_while_healing_publishes_nothing(school: Variants) -> None:
     recipe = Recipe(bits=3, heal=200)
     steps = school.apply(recipe)

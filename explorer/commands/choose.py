@@ -11,7 +11,7 @@ from explorer import budget, catalogue, sweep, takes
 from explorer.commands.options import Commands, build, open_model, prepare, recipes_of, tell_share
 from explorer.model import hub
 from explorer.recipe import Recipe
-from explorer.session import csv_of
+from explorer.session import arguments_of, csv_of
 from explorer.workbench import Workbench
 
 
@@ -76,7 +76,7 @@ def _built(bench: Workbench, name: str, choice: budget.Choice, options: argparse
         for _, timed in bench.time(choice.recipe):
             record = bench.record(bench.variant(choice.recipe), speed=timed)
     assert record.quality
-    words = choice.recipe.arguments()
+    words = arguments_of(choice.recipe)
     if options.json:
         told = {"predicted_bytes": choice.size.value, "predicted_kl": choice.kl.value}
         told |= {"predicted_ms": choice.ms.value} if options.ms else {}

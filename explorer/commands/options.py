@@ -51,6 +51,7 @@ def recipe_options() -> argparse.ArgumentParser:
         what = " | ".join(choices)
         parser.add_argument(option(name), nargs="+", help=f"{what} (default: {getattr(plain, name)})")
     parser.add_argument("--double", action="store_true", help="scales of nf4 and fp4 in 8 bits")
+    parser.add_argument("--rotate", action="store_true", help="turn hidden states first, for 3 bits and fewer")
     parser.add_argument("--layer", action="append", default=[], help="an exception: NAME=bits:4,sparsity:0.5")
     parser.add_argument("--protect", action="append", default=[], help=f"left as it is: {', '.join(KINDS)} or a name")
     return parser
@@ -64,7 +65,7 @@ def recipes_of(options: argparse.Namespace) -> list[Recipe]:
     names = [*RANGES, "bits", "head_bits", *CHOICES]
     defaults = {**{n: getattr(Recipe(), n) for n in CHOICES}, **(BEST if options.level == "best" else {})}
     values = [getattr(options, name) or [defaults[name]] for name in names]
-    fixed = {"double": options.double, "layers": options.layer, "protect": options.protect}
+    fixed = {"double": options.double, "rotate": options.rotate, "layers": options.layer, "protect": options.protect}
     recipes = [Recipe(**dict(zip(names, each, strict=True)), **fixed) for each in product(*values)]
     return list(dict.fromkeys(recipes))
 

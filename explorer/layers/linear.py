@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from explorer.layers import choice, kernels
 from explorer.layers.dense import linear
 from explorer.layers.storage import Stored, stack
+from explorer.methods.rotate import Rotation
 
 
 class CompressedLinear(nn.Module):
@@ -101,17 +102,20 @@ def settle_together(layers: Sequence[CompressedLinear]) -> None:
 
 
 class CompressedEmbedding(nn.Module):
-    """Rows of a Stored by token id, times the scale that some models (Gemma) put on their embedding."""
+    """Rows of a Stored by token id, times the scale that some models (Gemma) put on their embedding, turned where the
+    model is rotated."""
 
     scale: Tensor | None
 
-    def __init__(self, stored: Stored, scale: Tensor | None = None) -> None:
+    def __init__(self, stored: Stored, scale: Tensor | None = None, rotation: Rotation | None = None) -> None:
         super().__init__()
-        self.stored = stored
+        self.stored, self.rotation = stored, rotation
         self.register_buffer("scale", scale, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         rows = self.stored.rows(ids)
+        if self.rotation is not None:
+            rows = self.rotation.turn(rows).to(rows.dtype)
         return rows if self.scale is None else rows * self.scale.to(rows.dtype)
 
 

@@ -80,6 +80,17 @@ def prune(
     return mended.transpose(1, 2).contiguous(), mask.transpose(1, 2).contiguous()
 
 
+def mend(weights: Tensor, factor: Tensor, mask: Tensor) -> Generator[float, None, Tensor]:
+    """What `prune` does to the weights that stay, for a mask (batch, n, m) that is given; zero where it is False."""
+    kept = mask.transpose(1, 2).contiguous()
+
+    def settle(column: Tensor, at: int) -> Tensor:
+        return column * kept[:, at]
+
+    mended = yield from _run(weights, factor, settle, lambda _, __: None, lambda _, __: None, STRETCH)
+    return mended.transpose(1, 2).contiguous()
+
+
 def round_off(
     weights: Tensor, factor: Tensor, grid: Grid, bits: int, group: int, mask: Tensor | None = None
 ) -> Generator[float, None, Tensor]:

@@ -24,6 +24,7 @@ from explorer.model import structure
 from explorer.model.encode import Job, store, store_together, together
 from explorer.model.facts import Facts, ReducedFacts
 from explorer.model.plan import NOTHING, Allotment, Plan, plans
+from explorer.model.rotate import rotate, turned
 from explorer.progress import HealStep
 from explorer.recipe import Recipe
 
@@ -44,15 +45,12 @@ class Built:
 
 def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, None, Built]:
     """Step by step; yields the share done so that a caller can show it, or stop."""
-    note, start = "", 0.0
+    start = 0.0
     if recipe.hands_on and facts.tokens and not facts.refined:
         for share in facts.refine(base):
             start = 0.8 * share
             yield start
-    if recipe.structural:
-        reduced = reduce(base, recipe, facts)
-        base, note = reduced.model, reduced.note
-        facts = ReducedFacts(facts, reduced.origin, reduced.changed, reduced.kept_channels)
+    base, facts, note = reshape(base, recipe, facts)
     found = targets(base)
     allotted = allot(base, found, recipe, facts)
     planned = plans(found, recipe, allotted)
@@ -61,17 +59,25 @@ def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, Non
     return Built(model=_install(base, found, planned, stores, scales), allotted=allotted, note=note)
 
 
-def reduce(base: nn.Module, recipe: Recipe, facts: Facts | None) -> structure.Reduced:
-    """The recipe's blocks, channels and heads taken out; without facts only the shapes are right."""
-    return structure.reduce(
-        base,
-        depth=recipe.depth,
-        width=recipe.width,
-        heads=recipe.heads,
-        depth_method="angular" if recipe.depth_by == "angular" else "influence",
-        width_method="flap" if recipe.width_by == "flap" else "nystrom",
-        facts=facts,
-    )
+def reshape(base: nn.Module, recipe: Recipe, facts: Facts) -> tuple[nn.Module, Facts, str]:
+    """The recipe's blocks, channels and heads taken out, and the rest rotated if it says so: the model whose matrices
+    are compressed then, facts of it, and a note. Before the calibration only the shapes are right."""
+    note = ""
+    if recipe.structural:
+        reduced = structure.reduce(
+            base,
+            depth=recipe.depth,
+            width=recipe.width,
+            heads=recipe.heads,
+            depth_method="angular" if recipe.depth_by == "angular" else "influence",
+            width_method="flap" if recipe.width_by == "flap" else "nystrom",
+            facts=facts if facts.tokens else None,
+        )
+        base, note = reduced.model, reduced.note
+        facts = ReducedFacts(facts, reduced.origin, reduced.changed, reduced.kept_channels)
+    if recipe.rotate:
+        base, facts = rotate(base, facts)
+    return base, facts, note
 
 
 def compress(base: nn.Module, recipe: Recipe, facts: Facts) -> nn.Module:
@@ -88,6 +94,7 @@ def compress(base: nn.Module, recipe: Recipe, facts: Facts) -> nn.Module:
 def skeleton(base: nn.Module, recipe: Recipe, allotted: Allotment = NOTHING) -> nn.Module:
     """The same structure with empty buffers, for loading an export into; `base` has the export's blocks and widths
     already and may live on the meta device."""
+    base = turned(base) if recipe.rotate else base
     dtype, found = next(base.parameters()).dtype, targets(base)
     planned = plans(found, recipe, allotted)
     stores = {
@@ -202,7 +209,8 @@ def _jobs(
     target: Target, weight: Tensor, plan: Plan, recipe: Recipe, facts: Facts, scales: Mapping[str, Tensor]
 ) -> Iterator[Job]:
     name, inside = target.name, target.kind in ("attention", "mlp")
-    gram = facts.felt_gram(name) if inside else None
+    ask = facts.felt_gram if recipe.hands_on else facts.gram
+    gram = ask(name) if inside else None
     importance = facts.importance(name) if inside else None
     if len(plan.factors) == 1:
         job = Job(name=name, place=0, matrix=weight, spec=plan.factors[0][1], gram=gram, importance=importance)
@@ -276,7 +284,8 @@ def _install(
         branches = stores[target.tied_to or target.name]
         module = base.get_submodule(target.name)
         if target.kind == "embedding":
-            model.set_submodule(target.name, CompressedEmbedding(branches[0][0], getattr(module, "embed_scale", None)))
+            scale, rotation = (getattr(module, name, None) for name in ("embed_scale", "rotation"))
+            model.set_submodule(target.name, CompressedEmbedding(branches[0][0], scale, rotation))
         else:
             bias = getattr(module, "bias", None)
             scale = scales.get(target.name)

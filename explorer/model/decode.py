@@ -19,8 +19,9 @@ from explorer.layers import between
 from explorer.layers.dense import Linear
 from explorer.layers.kernels import Share
 from explorer.layers.linear import CompressedLinear
+from explorer.layers.targets import LLAMA_SHAPED
+from explorer.layers.turned import TurnedNorm
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 STATIC_ROPE = ("default", "llama3", "linear")  # tables that do not depend on how long the text became
 TOLERANCE = {torch.bfloat16: 0.02, torch.float16: 0.02}  # nats of KL between both ways; float32: 1e-4
 
@@ -138,6 +139,9 @@ class Step:
 
     def _norm(self, module: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """x ← x + y, and its norm in the model's dtype."""
+        if isinstance(module, TurnedNorm):
+            inner = self._norm(module.inner())
+            return lambda x, y: module.after(inner(x, y))
         if self.compiled:
             return between.Norm(module.weight, module.variance_epsilon, self.dtype)
         norm, dtype = _norm(module), self.dtype
@@ -221,7 +225,7 @@ def _recognised(model: nn.Module) -> bool:
     config: Any = model.config
     rope = getattr(config, "rope_parameters", None) or {}
     sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return config.model_type in FAMILIES and rope.get("rope_type", "default") in STATIC_ROPE and not sliding
+    return config.model_type in LLAMA_SHAPED and rope.get("rope_type", "default") in STATIC_ROPE and not sliding
 
 
 @torch.inference_mode()

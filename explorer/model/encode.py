@@ -58,11 +58,12 @@ def _by_itself(job: Job, matrix: Tensor, mask: Tensor | None, recipe: Recipe) ->
 
 
 def together(jobs: Sequence[Job], recipe: Recipe) -> list[list[Job]]:
-    """The jobs whose errors are handed on (SparseGPT, GPTQ), by shape and spec, in batches that fit in memory."""
+    """The jobs whose errors are handed on (SparseGPT, GPTQ, and zeros that are to be healed), by shape and spec, in
+    batches that fit in memory."""
     groups: dict[tuple[torch.Size, Spec], list[Job]] = {}
     for job in jobs:
         rounds = job.spec.bits < 16 and job.spec.format == "grid" and recipe.quant == "gptq"
-        zeros = job.spec.kept is not None and recipe.prune == "sparsegpt"
+        zeros = job.spec.kept is not None and (recipe.prune == "sparsegpt" or recipe.mends)
         if job.gram is not None and (rounds or zeros):
             groups.setdefault((job.matrix.shape, job.spec), []).append(job)
     batches = []
@@ -83,6 +84,8 @@ def store_together(batch: Sequence[Job], recipe: Recipe) -> Generator[float, Non
         weights, mask = yield from secondorder.prune(weights, factor, spec.kept, _pattern(recipe), spec.flat)
     elif spec.kept is not None:
         mask = torch.stack([_chosen(job.matrix, spec, recipe, _score(job, recipe)) for job in batch])
+        if recipe.mends:
+            weights = yield from secondorder.mend(weights, factor, mask)
     masks: Sequence[Tensor | None] = [None] * len(batch) if mask is None else list(mask)
     matrices = [matrix.to(dtype) for matrix in weights]
     if spec.bits >= 16 or recipe.quant != "gptq":

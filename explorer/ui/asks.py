@@ -30,6 +30,7 @@ class Controls(NamedTuple):
     width: Any = 0
     heads: Any = 0
     residual_rank: Any = 0
+    rotate: Any = False
     heal: Any = 0
     layers: Any = ""
     protect: Any = ""
@@ -69,6 +70,7 @@ def ask_from(values: Controls, calibrated: bool = True) -> Ask:
         bits=int(_number(values.bits, 16)),
         head_bits=int(_number(values.head_bits, 16)),
         residual_rank=int(_nearest(_number(values.residual_rank, 0), RANGES["residual_rank"])),
+        rotate=bool(values.rotate),
         heal=int(_nearest(_number(values.heal, 0), RANGES["heal"])),
         layers=str(values.layers or ""),  # type: ignore[arg-type]
         protect=str(values.protect or ""),  # type: ignore[arg-type]
@@ -106,8 +108,9 @@ def _automatic(values: Controls, shares: dict[str, float], calibrated: bool) -> 
         return chosen | DATA_FREE
     if values.level == "best":
         return chosen | BEST
-    if shares["sparsity"] or shares["keep"] < 1 or str(values.pattern) != plain.pattern:
-        chosen["quant"] = "rtn"  # ranges of survivors and factors cannot be kept from before: searching takes seconds
+    new = shares["sparsity"] or shares["keep"] < 1 or str(values.pattern) != plain.pattern or values.rotate
+    if new:  # ranges of survivors, factors and turned weights cannot be kept from before: searching takes seconds
+        chosen["quant"] = "rtn"
     return chosen
 
 

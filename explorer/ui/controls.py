@@ -5,7 +5,8 @@ from typing import Any
 import gradio as gr
 
 from explorer import catalogue, takes
-from explorer.recipe import BITS, CHOICES, KEEP, PRESETS, RANGES, SPARSITY, Range
+from explorer.presets import PRESETS
+from explorer.recipe import BITS, CHOICES, KEEP, RANGES, SPARSITY, Range
 from explorer.ui import takes_page
 from explorer.ui.asks import AUTO, Controls
 from explorer.ui.views import WORDS
@@ -44,6 +45,7 @@ def method_controls() -> list[Any]:
         _pick("allocate"),
         *(_percent(name, RANGES[name], 0) for name in ("depth", "width", "heads")),
         _steps("residual_rank", RANGES["residual_rank"].high),
+        gr.Checkbox(False, label=TEXT["rotate"], info=TEXT["rotate_info"], elem_id="rotate", elem_classes="knob"),
         _steps("heal", MOST_HEALING),
         *(
             gr.Textbox("", label=TEXT[name], placeholder=TEXT[f"{name}_info"], max_lines=1, elem_id=name)

@@ -13,7 +13,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from explorer.contest import Contest
-from explorer.recipe import PRESETS, Recipe
+from explorer.presets import PRESETS
+from explorer.recipe import Recipe
 from explorer.records import STOPPED, Measurement, Piece
 from explorer.ui import charts, landscape, lesson_page, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from

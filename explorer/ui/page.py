@@ -9,7 +9,8 @@ from typing import Any
 import gradio as gr
 
 from explorer import assets
-from explorer.recipe import PRESETS, Recipe
+from explorer.presets import PRESETS
+from explorer.recipe import Recipe
 from explorer.ui import guard, lesson_page, takes_page
 from explorer.ui.asks import Controls
 from explorer.ui.blind_test import BlindTest

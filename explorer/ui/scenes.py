@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from explorer.recipe import PRESETS
+from explorer.presets import PRESETS
 from explorer.ui import views
 from explorer.ui.asks import RECIPE_CONTROLS, Ask, Controls, controls_from
 from explorer.ui.handlers import Desk, View

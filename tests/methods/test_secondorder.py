@@ -160,6 +160,14 @@ def test_what_a_mask_left_out_stays_out_and_the_rest_makes_up_for_it() -> None:
     assert lost(weight, found, gram) < 0.9 * lost(weight, nearest, gram)
 
 
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.7])
+def test_what_stays_makes_up_for_zeros_that_are_given(sparsity: float) -> None:
+    weight, gram = weight_of(6), gram_of(6)
+    mask = prune.mask_from_keys(prune.keys(prune.wanda(weight, gram.diagonal())), sparsity)
+    found = run(secondorder.mend(weight[None], secondorder.inverse_factor(gram[None]), mask[None]))[0]
+    assert (found[~mask] == 0).all() and lost(weight, found, gram) < 0.9 * lost(weight, weight * mask, gram)
+
+
 @pytest.mark.parametrize("gram", [torch.zeros(96, 96), torch.ones(96, 96), torch.diag(torch.arange(96.0) % 2)])
 def test_inputs_that_tell_nothing_leave_finite_weights(gram: Tensor) -> None:
     weight = weight_of(5)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from explorer.measure.size import stored_bytes
 from explorer.model import kept
-from explorer.model.compress import Built, build, reduce, settle
+from explorer.model.compress import Built, build, reshape, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.recipe import Recipe
@@ -37,7 +37,7 @@ def made(base: nn.Module, recipe: Recipe, facts: Facts) -> Built:
 
 
 def smaller(base: nn.Module, recipe: Recipe, facts: Facts) -> nn.Module:
-    return reduce(base, recipe, facts).model if recipe.structural else base
+    return reshape(base, recipe, facts)[0]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=Recipe.to_query)

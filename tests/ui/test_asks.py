@@ -2,7 +2,8 @@
 
 import pytest
 
-from explorer.recipe import PRESETS, Recipe
+from explorer.presets import PRESETS
+from explorer.recipe import Recipe
 from explorer.ui.asks import RECIPE_CONTROLS, Controls, ask_from, controls_from
 
 RECIPES = [

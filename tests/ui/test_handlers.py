@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from explorer.performance import Performance, Side
-from explorer.recipe import PRESETS, Recipe
+from explorer.presets import PRESETS
+from explorer.recipe import Recipe
 from explorer.ui import studies
 from explorer.ui.asks import Controls, ask_from, controls_from
 from explorer.ui.handlers import PROMPT_TOKENS, TIMING_ROUNDS, Desk, View

@@ -2,7 +2,7 @@
 
 import pytest
 
-from explorer.recipe import PRESETS
+from explorer.presets import PRESETS
 from explorer.ui.asks import Controls, controls_from
 from explorer.ui.handlers import Desk, View
 from explorer.ui.scenes import Scenes

@@ -1,0 +1,54 @@
+"""A random rotation of a model's hidden states, so that no direction stands out and weights are of one size: what few
+bits need (Ashkboos et al., QuaRot, arXiv 2404.00456, §4; Tseng et al., QuIP#, arXiv
+2402.04396, §3). It is random signs, then a Hadamard matrix and an orthogonal one beside it, so nothing of it is stored.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+LARGEST = 64  # size of the Hadamard matrix; the rest of the width goes to the one beside it
+
+
+class Rotation:
+    """x → x Q for rows x (…, width), Q orthogonal, the same for equal widths; `back` is x → x Qᵀ. Inside float32."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.high = math.gcd(width, LARGEST)
+        even = math.gcd(width // self.high, 2**30)  # the powers of two that are left
+        with torch.device("cpu"):  # whatever is the default just now
+            self._left = _hadamard(self.high)
+            self._right = torch.kron(_hadamard(even), _cosines(width // self.high // even))
+            self._signs = torch.randint(0, 2, (width,), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+
+    def turn(self, x: Tensor) -> Tensor:
+        left, right, signs = (part.to(x.device) for part in (self._left, self._right, self._signs))
+        y = left @ (x.float() * signs).view(*x.shape[:-1], self.high, -1) @ right
+        return y.view(x.shape)
+
+    def back(self, x: Tensor) -> Tensor:
+        left, right, signs = (part.to(x.device) for part in (self._left, self._right, self._signs))
+        y = left @ x.float().view(*x.shape[:-1], self.high, -1) @ right.T
+        return y.view(x.shape) * signs
+
+    def around(self, gram: Tensor) -> Tensor:
+        """E[x xᵀ] (width, width) → that of the turned x, Qᵀ G Q."""
+        return self.turn(self.turn(gram).T).T
+
+
+def _hadamard(size: int) -> Tensor:
+    """Sylvester's orthonormal matrix; symmetric."""
+    matrix = torch.ones(1, 1)
+    while matrix.shape[0] < size:
+        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix) / math.sqrt(2)
+    return matrix
+
+
+def _cosines(size: int) -> Tensor:
+    """The orthonormal cosine transform, for sizes that no Hadamard matrix has."""
+    step = torch.arange(size, dtype=torch.float64)
+    matrix = torch.cos(math.pi / size * (step + 0.5) * step[:, None]) * math.sqrt(2 / size)
+    matrix[0] /= math.sqrt(2)
+    return matrix.float()
