@@ -42,6 +42,7 @@ ORDER = [
     "workbench",
     "session",
     "sweep",
+    "trade",
     "budget",
     "profiling",
     "tracing",

@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from explorer import budget, catalogue, sweep, takes
+from explorer import budget, catalogue, sweep, takes, trade
 from explorer.commands.options import Commands, build, open_model, prepare, recipes_of, tell_share
 from explorer.model import hub
 from explorer.recipe import Recipe
@@ -17,7 +17,9 @@ from explorer.workbench import Workbench
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
     """`what-it-takes`, `budget`, `sweep`."""
-    budgeting = commands.add_parser("budget", parents=[model], help="the best bits for each layer under a budget")
+    budgeting = commands.add_parser(
+        "budget", parents=[model], help="the best bits, zeros and ranks for each layer under a budget"
+    )
     budgeting.add_argument("--mb", type=float, help="at most so many million bytes in all")
     budgeting.add_argument("--ms", type=float, help="at most so many milliseconds a token on this machine")
     budgeting.add_argument("--kl", type=float, help="at most so many nats from the original, as expected")
@@ -51,15 +53,15 @@ def _budget(options: argparse.Namespace) -> None:
         raise ValueError("Give a budget, by --mb, --ms or --kl: each a number above 0.")
     bench = open_model(options)
     prepare(bench, [Recipe(sparsity=0.5)])
-    found: list[budget.Curve] = []
-    for share in budget.curves(bench, hub.cache_folder() / "budget"):
+    found: list[trade.Trade] = []
+    for share in trade.trades(bench, hub.cache_folder() / "budget"):
         if isinstance(share, list):
             found = share
         else:
             tell_share("Measuring what each matrix does, once", share)
     print(file=sys.stderr)
     limits = budget.Limits(size=options.mb and options.mb * 1e6, ms=options.ms, kl=options.kl)
-    rest = budget.rest_ms(bench, found) if options.ms else 0.0
+    rest = budget.rest_ms(bench, found[0]) if options.ms else 0.0
     choice = budget.choose(bench, found, limits, rest=rest, level=options.level)
     _built(bench, "chosen", choice, options)
     if choice.runner_up:

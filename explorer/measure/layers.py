@@ -31,7 +31,7 @@ def alone(base: nn.Module, compressed: nn.Module, found: list[Target], ids: Tens
     target; a tied head goes with its embedding. ids are (texts, tokens)."""
     shared = {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
     trial = copy.deepcopy(base, shared)
-    original = _log_probabilities(base, ids)
+    original = log_probabilities(base, ids)
     for target in found:
         now, plain = compressed.get_submodule(target.name), base.get_submodule(target.name)
         if target.tied_to or getattr(now, "weight", None) is plain.weight:  # shared with the base
@@ -39,7 +39,7 @@ def alone(base: nn.Module, compressed: nn.Module, found: list[Target], ids: Tens
         swapped = [t.name for t in found if t.name == target.name or t.tied_to == target.name]
         for name in swapped:
             trial.set_submodule(name, compressed.get_submodule(name))
-        q = _log_probabilities(trial, ids)
+        q = log_probabilities(trial, ids)
         for name in swapped:
             trial.set_submodule(name, base.get_submodule(name))
         yield target, float((original.exp() * (original - q)).sum(1).mean())
@@ -86,6 +86,6 @@ def _bits(stored: nn.Module) -> int:
 
 
 @torch.inference_mode()
-def _log_probabilities(model: nn.Module, ids: Tensor) -> Tensor:
+def log_probabilities(model: nn.Module, ids: Tensor) -> Tensor:
     logits: Tensor = model(input_ids=ids.to(next(model.parameters()).device), use_cache=False).logits
     return logits.flatten(0, 1).float().log_softmax(-1)

@@ -1,0 +1,268 @@
+"""What each group of matrices costs in bytes, time and nats, in every way of keeping it that a budget chooses from:
+fewer bits, zeros, thin factors. And what goes with whole blocks.
+
+What a matrix alone does to the predictions is measured once, on calibration text and in float32 (bfloat16's rounding
+does as much as one matrix at 3 bits), and scaled by the error of its outputs in other ways (the KL of a small change
+grows with its square); the parts are taken to add up. Times of products are those of the machine's kernel table.
+"""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explorer.files import replacing
+from explorer.layers import choice
+from explorer.layers.kernels import Decoded
+from explorer.layers.linear import CompressedLinear
+from explorer.layers.storage import Stored, tensors_of
+from explorer.layers.targets import Target, blocks_of, siblings, targets, weight_of
+from explorer.measure import layers, machine, quality
+from explorer.model import hub
+from explorer.model.preflight import check_memory
+from explorer.recipe import Recipe
+from explorer.workbench import Workbench
+
+VERSION = 3
+PROBE_TEXTS, PROBE_TOKENS = 4, 96  # of calibration text, tokens of each
+DROPPED = (1, 2, 3)  # blocks taken out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a matrix is kept; the fields are those of a recipe."""
+
+    bits: int = 16
+    sparsity: float = 0.0
+    keep: float = 1.0
+
+    @property
+    def plain(self) -> bool:
+        """Bits and nothing else: all that an embedding and a head can have."""
+        return self.sparsity == 0 and self.keep == 1
+
+    @property
+    def recipe(self) -> Recipe:
+        """All matrices kept so, by methods that follow a hand."""
+        quant = "search" if self.plain else "rtn"
+        return Recipe(bits=self.bits, sparsity=self.sparsity, keep=self.keep, head_bits=self.bits, quant=quant)
+
+    def besides(self, usual: "Way") -> str:
+        """`bits:4,sparsity:0.5`: what differs from the usual."""
+        own = asdict(self)
+        return ",".join(f"{name}:{own[name]:g}" for name, value in asdict(usual).items() if own[name] != value)
+
+
+WIDTHS = (2, 3, 4, 5, 6, 8)
+WAYS = (
+    *(Way(bits=bits) for bits in WIDTHS),
+    *(Way(bits=bits, sparsity=share) for bits, share in ((3, 0.25), (3, 0.5), (4, 0.5), (6, 0.5))),
+    *(Way(bits=bits, keep=share) for bits, share in ((4, 0.9), (4, 0.7), (6, 0.8), (8, 0.6))),
+)
+MEASURED = Way(bits=3)  # in which every matrix is swapped in by itself
+
+Times = dict[tuple[str, tuple[int, int]], float]  # ms of a token, by kernel and shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One way for one group of matrices: bytes of all of them, nats that they alone are expected to cost, and what
+    their products take of a token's time, in ms."""
+
+    way: Way
+    size: int
+    kl: float
+    ms: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """The options of matrices that are kept alike, since they get the same input and are multiplied together."""
+
+    names: tuple[str, ...]
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trade:
+    """The curves of a model from which so many blocks are gone, by the names that are left; the nats that this alone
+    costs; the share of blocks, as a recipe says it."""
+
+    curves: tuple[Curve, ...]
+    kl: float = 0.0
+    depth: float = 0.0
+
+
+def trades(bench: Workbench, folder: Path) -> Iterator[float | list[Trade]]:
+    """Measure each matrix once, or take what an earlier call has kept; yields the share done, at the end the trades,
+    the whole model's first. ValueError before the facts are known."""
+    if bench.prepared < 1:
+        raise ValueError("This needs the calibration, which is not done yet.")
+    file = folder / f"{bench.fingerprint}.json"
+    known = _read(file)
+    if known is None:
+        for done in _measured(bench):
+            if isinstance(done, float):
+                yield done
+            else:
+                known = done
+        with replacing(file) as partial:
+            partial.write_text(json.dumps({"version": VERSION} | (known or {})), encoding="utf-8")
+    assert known is not None
+    yield _assembled(bench, known)
+
+
+def _measured(bench: Workbench) -> Iterator[float | dict[str, Any]]:
+    """Shares done; at the end what is kept: of each matrix its shape, its KL alone, and by way the power of its error,
+    its bytes and its products; of each number of blocks gone, the KL and which names are left."""
+    base = bench.loaded.model
+    found = [target for target in targets(base) if not target.tied_to]
+    rows: dict[str, dict[str, Any]] = {t.name: {"shape": list(t.shape), "ways": []} for t in found}
+    windows = [w[0] for w in bench.facts.windows if w.shape[1] >= PROBE_TOKENS]
+    ids = torch.stack([window[:PROBE_TOKENS] for window in windows[:PROBE_TEXTS]])
+    check_memory(8 * sum(p.numel() for p in base.parameters()))
+    exact = bench.step(lambda: copy.deepcopy(base).float())
+    small = bench.step(lambda: quality.decoded(bench.variants.unsettled(MEASURED.recipe).model).float())
+    for done, (target, kl) in enumerate(bench.steps(layers.alone(exact, small, targets(base), ids)), 1):
+        rows[target.name]["kl"] = kl
+        yield 0.6 * done / len(found)
+    del small
+    for done, way in enumerate(WAYS, 1):
+        built = bench.variants.unsettled(way.recipe).model
+        for target in found:
+            if way.plain or target.kind in ("attention", "mlp"):
+                about = bench.step(lambda built=built, target=target: _kept(bench, built, target))  # type: ignore[misc]
+                rows[target.name]["ways"].append(asdict(way) | about)
+        yield 0.6 + 0.35 * done / len(WAYS)
+    gone = []
+    for count in DROPPED:
+        lost = bench.step(lambda count=count: _without(bench, exact, ids, count))  # type: ignore[misc]
+        gone += [lost] if lost else []
+    yield {"rows": rows, "gone": gone}
+
+
+@torch.no_grad()
+def _kept(bench: Workbench, built: nn.Module, target: Target) -> dict[str, Any]:
+    """Of a matrix as it is stored: E‖(W − Ŵ) x‖², bytes, and (kernel, shape) of its products."""
+    module, plain = built.get_submodule(target.name), weight_of(bench.loaded.model.get_submodule(target.name))
+    inside = isinstance(module, CompressedLinear)
+    stored: list[Stored] = module.stored() if inside else [module.stored]  # type: ignore[operator, assignment, list-item]
+    weight: Tensor = module.weight() if inside else stored[0].dense().float()  # type: ignore[operator, assignment]
+    lost = weight - plain.float()
+    gram = bench.facts.gram(target.name) if target.kind in ("attention", "mlp") else None
+    power = lost.square() if gram is None else (lost @ gram) * lost
+    return {
+        "error": max(float(power.sum()), 0.0),
+        "size": sum(t.numel() * t.element_size() for part in stored for t in tensors_of(part).values()),
+        "products": [[_kernel(part), *part.shape] for part in stored],
+    }
+
+
+def _kernel(stored: Stored) -> str:
+    """The name that the kernel table has for what multiplies by it."""
+    kind = choice.choose(stored)
+    return "dense" if kind is Decoded else kind.named(stored)
+
+
+def _without(bench: Workbench, exact: nn.Module, ids: Tensor, count: int) -> dict[str, Any] | None:
+    """The KL with so many blocks gone, and the old name of each matrix that is left; None where that cannot be."""
+    base = bench.loaded.model
+    blocks = len(blocks_of(base)[1])
+    depth = round(count / blocks, 4)
+    try:
+        smaller = bench.variants.unsettled(Recipe(depth=depth)).model
+    except ValueError:
+        return None
+    names = {weight_of(base.get_submodule(t.name)).data_ptr(): t.name for t in targets(base) if not t.tied_to}
+    left = {
+        t.name: names[weight_of(smaller.get_submodule(t.name)).data_ptr()] for t in targets(smaller) if not t.tied_to
+    }
+    p, q = (layers.log_probabilities(each, ids) for each in (exact, copy.deepcopy(smaller).float()))
+    return {"depth": depth, "kl": float((p.exp() * (p - q)).sum(1).mean()), "left": left}
+
+
+def _assembled(bench: Workbench, known: Mapping[str, Any]) -> list[Trade]:
+    base, times = bench.loaded.model, _times(bench)
+    found = targets(base)
+    looked_up = {t.name for t in found if t.kind == "embedding"} - {t.tied_to for t in found}
+    groups = {name: tuple(group) for group in siblings(base) for name in group}
+    rows: Mapping[str, Mapping[str, Any]] = known["rows"]
+    options = {name: _options(row, {} if name in looked_up else times) for name, row in rows.items()}
+    whole = {name: name for name in rows}
+    cuts = [{"depth": 0.0, "kl": 0.0, "left": whole}, *known["gone"]]
+    result = []
+    for cut in cuts:
+        new_of = {old: new for new, old in cut["left"].items()}
+        curves = {
+            tuple(new_of[old] for old in group): _together([options[old] for old in group])
+            for old in new_of
+            for group in [groups.get(old, (old,))]
+        }
+        each = tuple(Curve(names=names, options=of) for names, of in curves.items())
+        result.append(Trade(curves=each, kl=cut["kl"], depth=cut["depth"]))
+    return result
+
+
+def _options(row: Mapping[str, Any], times: Times) -> list[Option]:
+    ways = [(Way(bits=w["bits"], sparsity=w["sparsity"], keep=w["keep"]), w) for w in row["ways"]]
+    at = next(w["error"] for way, w in ways if way == MEASURED)
+    shape = (row["shape"][0], row["shape"][1])
+    found = []
+    for way, kept in ways:
+        ms = sum(_ms(times, kernel, (rows, columns), shape) for kernel, rows, columns in kept["products"])
+        found.append(Option(way=way, size=kept["size"], kl=row["kl"] * kept["error"] / max(at, 1e-30), ms=ms))
+    return found
+
+
+def _ms(times: Times, kernel: str, shape: tuple[int, int], whole: tuple[int, int]) -> float:
+    """By the table; of a shape that it does not have, a share of the whole matrix's time."""
+    if not times:
+        return 0.0
+    if (kernel, shape) in times:
+        return times[kernel, shape]
+    return times.get((kernel, whole), times["dense", whole]) * shape[0] * shape[1] / (whole[0] * whole[1])
+
+
+def _together(group: Sequence[Sequence[Option]]) -> tuple[Option, ...]:
+    """The options of matrices that are kept alike, without those that another one beats in everything."""
+    sums = [
+        replace(same[0], **{name: sum(getattr(o, name) for o in same) for name in ("size", "kl", "ms")})
+        for same in zip(*group, strict=True)
+    ]
+
+    def beaten(one: Option, other: Option) -> bool:
+        pairs = [(getattr(one, name), getattr(other, name)) for name in ("size", "kl", "ms")]
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+    return tuple(one for one in sums if one.way.plain or not any(beaten(one, other) for other in sums))
+
+
+def _times(bench: Workbench) -> Times:
+    """ms of one token through one matrix, by kernel and shape."""
+    about = (*machine.about(bench.loaded.model), hub.cache_folder() / "machine")
+    known = machine.recall(*about)
+    if known is None:
+        *_, known = bench.steps(machine.measure(*about))
+    return {(each.kernel, each.shape): each.ms.value for each in known.products if each.tokens == 1}
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What was kept, or None where that cannot be used."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        rows, gone = kept["rows"], kept["gone"]
+        for row in rows.values():
+            ways = [Way(bits=w["bits"], sparsity=w["sparsity"], keep=w["keep"]) for w in row["ways"]]
+            figures = [row["kl"], *(w[name] for w in row["ways"] for name in ("error", "size"))]
+            sound = len(row["shape"]) == 2 and MEASURED in ways and all(float(figure) >= 0 for figure in figures)
+            if not sound or not all(len(product) == 3 for w in row["ways"] for product in w["products"]):
+                return None
+        left = all(set(cut["left"].values()) <= rows.keys() and float(cut["kl"]) >= 0 for cut in gone)
+        return {"rows": rows, "gone": gone} if kept["version"] == VERSION and rows and left else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return None

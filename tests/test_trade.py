@@ -1,0 +1,78 @@
+"""What every way of keeping a matrix costs: measured once, kept, and of the model alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from explorer import trade
+from explorer.recipe import Recipe
+from explorer.trade import WAYS, WIDTHS, Trade
+from explorer.workbench import Workbench
+
+
+@pytest.fixture
+def measured(workbench: Workbench, tmp_path: Path) -> list[Trade]:
+    *shares, found = trade.trades(workbench, tmp_path / "budget")
+    assert shares == sorted(shares) and isinstance(found, list)  # type: ignore[type-var]
+    return found
+
+
+def test_every_matrix_has_a_curve_that_falls_with_bits_and_siblings_share_theirs(measured: list[Trade]) -> None:
+    for place, one in enumerate(measured):
+        names = [name for curve in one.curves for name in curve.names]
+        assert len(names) == len(set(names)) == (2 - place) * 7 + 1 and {len(c.names) for c in one.curves} == {1, 2, 3}
+        for curve in one.curves:
+            plain = [option for option in curve.options if option.way.plain]
+            assert [option.way.bits for option in plain] == list(WIDTHS)
+            nats, sizes = [o.kl for o in plain], [o.size for o in plain]
+            assert nats[0] > nats[3] > nats[5] >= 0 and sizes == sorted(sizes)
+            assert all(option.ms > 0 for option in curve.options)
+
+
+def test_no_way_is_beaten_by_another_in_everything(measured: list[Trade]) -> None:
+    for curve in measured[0].curves:
+        for one in curve.options:
+            better = [o for o in curve.options if o.size < one.size and o.kl < one.kl and o.ms < one.ms]
+            assert one.way.plain or not better
+
+
+def test_bytes_are_those_of_a_model_kept_so(workbench: Workbench) -> None:
+    known = [row for row in trade._measured(workbench) if isinstance(row, dict)][-1]["rows"]
+    inside = [name for name in known if "layers" in name]
+    element = next(workbench.loaded.model.parameters()).element_size()
+    before = sum(known[n]["shape"][0] * known[n]["shape"][1] * element for n in inside)
+    for way in WAYS:
+        rows = [next(w for w in known[n]["ways"] if all(w[k] == v for k, v in vars(way).items())) for n in inside]
+        recipe = Recipe(bits=way.bits, sparsity=way.sparsity, keep=way.keep, quant=way.recipe.quant)
+        saved = workbench.preview(Recipe()).file_bytes.value - workbench.preview(recipe).file_bytes.value
+        assert saved == before - sum(row["size"] for row in rows), way
+
+
+@pytest.mark.parametrize("damage", ["rows", "version", "text", "left"])
+def test_a_damaged_file_counts_as_absent(
+    workbench: Workbench, measured: list[Trade], tmp_path: Path, damage: str
+) -> None:
+    file = next((tmp_path / "budget").iterdir())
+    kept = json.loads(file.read_text())
+    if damage == "rows":
+        kept["rows"]["model.layers.0.mlp.up_proj"]["ways"][0]["error"] = -1
+    elif damage == "left":
+        kept["gone"][0]["left"]["model.layers.0.mlp.up_proj"] = "nothing"
+    else:
+        kept["version"] = 1
+    file.write_text("{" if damage == "text" else json.dumps(kept))
+    found = list(trade.trades(workbench, tmp_path / "budget"))
+    assert len(found) > 1 and found[-1] == measured
+
+
+def test_it_waits_for_the_calibration(unprepared: Workbench, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs the calibration"):
+        next(trade.trades(unprepared, tmp_path))
+
+
+def test_what_is_judged_on_plays_no_part_in_choosing(
+    workbench: Workbench, measured: list[Trade], tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    other = Workbench(str(folders["llama"]), texts={"other": ["a text of its own"]}).load()
+    assert list(trade.trades(other, tmp_path / "elsewhere"))[-1] == measured
