@@ -5,7 +5,8 @@ import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -26,6 +27,9 @@ RANGE_HELP = {
     "heal_rate": "its learning rate, as a multiple of the usual one",
     "heal_seed": "its order of texts",
 }
+
+
+_told: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()  # the last words on each stream
 
 
 def model_options() -> argparse.ArgumentParser:
@@ -94,8 +98,11 @@ def tell(message: str) -> None:
 
 
 def tell_share(what: str, share: float) -> None:
-    """How far something is, in place."""
-    print(f"\r{what}: {share:4.0%}", end="", file=sys.stderr, flush=True)
+    """How far something is, in place; said once for each whole per cent."""
+    words = f"\r{what}: {share:4.0%}"
+    if words != _told.get(sys.stderr):
+        _told[sys.stderr] = words
+        print(words, end="", file=sys.stderr, flush=True)
 
 
 def prepare(workbench: Workbench, recipes: Sequence[Recipe]) -> None:
