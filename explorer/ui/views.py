@@ -257,9 +257,10 @@ def table(
 
 def region(kind: str, title: str, note: str, body: str) -> str:
     """A part of the page that can be scrolled, titled and explained; `body` is HTML already."""
+    told = f"<p>{escape(note)}</p>" if note else ""
     return (
         f'<div class="layers {kind}" tabindex="0" role="region" aria-label="{escape(title)}">'
-        f"<h2>{escape(title)}</h2><p>{escape(note)}</p>{body}</div>"
+        f"<h2>{escape(title)}</h2>{told}{body}</div>"
     )
 
 
