@@ -167,10 +167,14 @@ class Recipe:
         for name in reset:
             object.__setattr__(self, name, plain[name])
 
-    def setting(self, name: str, kind: str, place: int = -1, places: int = 0) -> Setting:
-        """What is asked of one matrix: by its name, its kind, and the number of its block among `places`."""
+    def setting(self, name: str, kind: str, place: int = -1, places: int = 0, head: str = "") -> Setting:
+        """What is asked of one matrix: by its name, its kind, and the number of its block among `places`; `head` is the
+        name of the output head that shares an embedding, which answers to either."""
 
         def meant(pattern: str) -> bool:
+            return named(pattern, name, kind) or bool(head) and named(pattern, head, "head")
+
+        def named(pattern: str, name: str, kind: str) -> bool:
             return (
                 pattern == kind
                 or (pattern == "first" and place == 0)

@@ -38,19 +38,17 @@ class Plan:
 
 
 def plans(found: Iterable[Target], recipe: Recipe, allotted: Allotment = NOTHING) -> dict[str, Plan]:
-    """The plan of every target by name; a tied head shares its embedding's, and who protects one protects both."""
+    """The plan of every target by name; a tied head shares its embedding's, and who names one means both."""
     targets = list(found)
     places = 1 + max((target.block for target in targets), default=-1)
-    tied = [target for target in targets if target.tied_to and recipe.setting(target.name, target.kind).protected]
-    left = {name for target in tied for name in (target.name, target.tied_to)}
-    return {t.name: Plan() if t.name in left else _plan(t, recipe, places, allotted) for t in targets}
+    heads = {name: target.name for target in targets if target.tied_to for name in (target.name, target.tied_to)}
+    return {t.name: _plan(t, recipe, places, allotted, heads.get(t.name, "")) for t in targets}
 
 
-def _plan(target: Target, recipe: Recipe, places: int, allotted: Allotment) -> Plan:
+def _plan(target: Target, recipe: Recipe, places: int, allotted: Allotment, head: str) -> Plan:
     rows, columns = target.shape
-    setting = recipe.setting(target.tied_to or target.name, target.kind, target.block, places)
-    if target.tied_to:
-        setting = recipe.setting(target.tied_to, "embedding", target.block, places)
+    name, kind = (target.tied_to, "embedding") if target.tied_to else (target.name, target.kind)
+    setting = recipe.setting(name, kind, target.block, places, head)
     if setting.protected:
         return Plan()
     if target.kind in ("embedding", "head"):

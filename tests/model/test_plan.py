@@ -78,6 +78,12 @@ def test_who_protects_one_of_two_tied_protects_both(name: str) -> None:
     assert sum(plans(apart, Recipe(head_bits=6, protect=(name,)))[t] == Plan() for t in ("embed", "head")) == 1
 
 
+@pytest.mark.parametrize("name", ["head", "embed", "embedding"])
+def test_an_exception_for_one_of_two_tied_is_for_both(name: str) -> None:
+    planned = plans(FOUND, Recipe(bits=4, head_bits=4, layers=(f"{name}=bits:6",)))
+    assert planned["head"] == planned["embed"] and planned["head"].factors[0][1].bits == 6
+
+
 def test_what_a_budget_leaves_is_planned() -> None:
     budget = Allotment(kept={Q: 1000}, rank={Q: 0, UP: 8})
     assert plans(FOUND, Recipe(sparsity=0.5, scope="global"), budget)[Q] == single(Spec(kept=1000, flat=True))
