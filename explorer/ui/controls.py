@@ -84,6 +84,12 @@ def rival_control() -> gr.Textbox:
     return gr.Textbox("", label=words["name"], placeholder=words["placeholder"], elem_id="rival-name", **options)
 
 
+def budget_controls() -> list[gr.Number]:
+    """Million bytes, milliseconds a token, nats; empty is no limit."""
+    names = ("size", "ms", "kl")
+    return [gr.Number(None, label=WORDS["budget"][n], min_width=140, scale=0, elem_id=f"budget-{n}") for n in names]
+
+
 def takes_controls(model: str) -> list[Any]:
     """Two models of the catalogue, bits, context and traffic; the first is the one that is open, where it is there."""
     words, names = WORDS["takes"], takes_page.names()

@@ -14,8 +14,17 @@ from explorer.recipe import Recipe
 from explorer.ui import guard, lesson_page, takes_page
 from explorer.ui.asks import Controls
 from explorer.ui.blind_test import BlindTest
+from explorer.ui.budget_page import BudgetPage
 from explorer.ui.charts import PLOTLY
-from explorer.ui.controls import main_controls, method_controls, presets, prompt_controls, rival_control, takes_controls
+from explorer.ui.controls import (
+    budget_controls,
+    main_controls,
+    method_controls,
+    presets,
+    prompt_controls,
+    rival_control,
+    takes_controls,
+)
 from explorer.ui.handlers import Desk, View
 from explorer.ui.rival_page import RivalPage
 from explorer.ui.scenes import Scenes
@@ -28,6 +37,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
     """The page of one workbench; `alone` where it is served to this computer only."""
     desk = Desk(bench)
     studies, scenes, blind, rivals = Studies(desk), Scenes(desk), BlindTest(desk), RivalPage(desk, alone)
+    budgets = BudgetPage(desk)
     gr.set_static_paths([PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         top = _html(header("", [], lesson_page.links()), elem_id="top")
@@ -88,6 +98,12 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
                     rival = rival_control()
                     meet = gr.Button(WORDS["rival"]["button"], size="sm", scale=0, elem_id="meet-rival")
                 against = _html("", elem_id="rival-table")
+            with gr.Tab(WORDS["budget"]["tab"]):
+                _html(f'<p class="source">{WORDS["budget"]["hint"]}</p>')
+                with gr.Row(elem_id="budget-ask"):
+                    most = budget_controls()
+                    solve = gr.Button(WORDS["budget"]["button"], size="sm", scale=0, elem_id="find-best")
+                best = _html("", elem_id="budget-table")
             with gr.Tab(WORDS["tabs"]["any"]) as any_model:
                 _html(f'<p class="source">{WORDS["takes"]["hint"]}</p>')
                 with gr.Row(elem_id="takes-ask"):
@@ -181,6 +197,8 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
             api_name="rival",
             **heavy,
         )
+        finding = solve.click(streamed(budgets.find), [*controls, *most], [best, line], api_name="budget", **heavy)
+        finding.then(replot, controls, plot, api_visibility="private", **quick)
         meeting.then(replot, controls, plot, api_visibility="private", **quick)
         for number, button in enumerate(sides):
 

@@ -1,0 +1,115 @@
+"""Just give me the best under my budget: the solver's choice and the best with one width for all, both really made and
+compared, the prediction beside the truth, and how each part of the model is kept."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from html import escape
+
+from explorer import budget, trade
+from explorer.budget import Choice, Limits
+from explorer.layers.targets import Target
+from explorer.model import hub
+from explorer.model.plan import Factor, plans
+from explorer.recipe import Recipe
+from explorer.records import Measurement
+from explorer.ui import views
+from explorer.ui.asks import Controls
+from explorer.ui.handlers import LIVE_TOKENS, Desk, Found
+from explorer.ui.views import WORDS, number, region, say, table
+
+UNITS = {"size": 1e6, "ms": 1.0, "kl": 1.0}  # of the page's numbers: million bytes, ms, nats
+
+
+class BudgetPage:
+    """The budgets of one desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.bench = desk, desk.bench
+
+    def find(self, values: Controls, session: str, *most: object) -> Iterator[Found]:
+        """`most`: million bytes, ms a token and nats; nothing or 0 is no limit."""
+        level = "best" if values.level == "best" else "live"
+        yield from self.desk.in_full(values, session, lambda _: self._find(limits_of(most), level))
+
+    def _find(self, limits: Limits, level: str) -> Iterator[Found]:
+        for share in self.bench.prepare():
+            yield None, views.status(say("preparing", share=f"{share * 100:.0f}"), "busy")
+        found: list[trade.Trade] = []
+        for step in trade.trades(self.bench, hub.cache_folder() / "budget"):
+            if isinstance(step, list):
+                found = step
+            else:
+                yield None, views.status(say("trading", share=f"{step * 100:.0f}"), "busy")
+        rest = budget.rest_ms(self.bench, found[0]) if limits.ms else 0.0
+        choice = budget.choose(self.bench, found, limits, rest=rest, level=level)
+        both = [one for one in (choice, choice.runner_up) if one]
+        known: list[Measurement] = []
+        for one in both:
+            yield from self.desk.applied(one.recipe)
+            variant = self.bench.variant(one.recipe)
+            record = self.bench.record(variant)
+            for quality in self.bench.judge(one.recipe, LIVE_TOKENS):
+                record = self.bench.record(variant, quality=quality)
+                yield None, views.status(say("judging", tokens=quality.tokens), "busy")
+            if limits.ms:
+                for _, speed in self.bench.time(one.recipe):
+                    record = self.bench.record(variant, speed=speed)
+                    yield None, views.status(say("timing"), "busy")
+            known.append(record)
+        kept = self.bench.variants.predictor(choice.recipe).targets
+        yield tables(both, known, kept), views.status(say("within", words=choice.recipe.words()), "done")
+
+
+def limits_of(most: Sequence[object]) -> Limits:
+    """ValueError, in one sentence, where they are no numbers above 0, or all are missing."""
+    given = {name: value for name, value in zip(UNITS, most, strict=True) if value not in (None, "", 0)}
+    numbers = {n: v for n, v in given.items() if isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < 1e9}
+    if not given or numbers != given:
+        raise ValueError(WORDS["budget"]["nothing"])
+    return replace(Limits(), **{name: float(value) * UNITS[name] for name, value in numbers.items()})
+
+
+def tables(both: Sequence[Choice], known: Sequence[Measurement], kept: Sequence[Target]) -> str:
+    """The choice and the runner-up, and what became of each kind of matrix of the choice."""
+    words = WORDS["budget"]
+    rows, names = map(_cells, both, known), words["names"][: len(both)]
+    html = table("budget", words["title"], words["note"], words["columns"], names, rows)
+    pairs = [(escape(one.recipe.to_query()), escape(one.recipe.words())) for one in both]
+    links = "".join(f'<p><a href="?{query}">{title}</a></p>' for query, title in pairs)
+    return html + region("budget-links", words["links"], "", links) + _ways(both[0].recipe, kept)
+
+
+def _cells(choice: Choice, known: Measurement) -> list[str]:
+    return [
+        number(known.size.file_bytes),
+        number(choice.kl),
+        number(known.quality.kl if known.quality else None),
+        number(choice.ms) if known.speed else "",
+        number(known.speed.ms_per_token) if known.speed else "",
+    ]
+
+
+def _ways(recipe: Recipe, kept: Sequence[Target]) -> str:
+    """How many matrices of each kind are kept in each way."""
+    words, counts = WORDS["budget"], Counter[tuple[str, str]]()
+    planned = plans(kept, recipe)
+    for target in kept:
+        if not target.tied_to:
+            counts[_told(planned[target.name].factors), target.kind] += 1
+    kinds = list(dict.fromkeys(kind for _, kind in counts))
+    ways = sorted({way for way, _ in counts})
+    cells = [[str(counts[way, kind] or "") for kind in kinds] for way in ways]
+    return table("ways", words["ways"], "", [words["way"], *kinds], ways, cells)
+
+
+def _told(factors: Sequence[Factor]) -> str:
+    """One way of keeping a matrix, in words."""
+    words = WORDS["budget"]
+    if not factors:
+        return str(words["whole"])
+    spec = factors[0][1]
+    parts = [str(words["bits"]).format(bits=spec.bits)]
+    parts += [words["zeros"]] if spec.kept is not None else []
+    parts += [words["factors"]] if len(factors) > 1 else []
+    return ", ".join(parts)
