@@ -10,7 +10,7 @@ import torch
 
 from explorer.layers.turned import TurnedEmbedding, TurnedNorm
 from explorer.measure import quality
-from explorer.model import decode, export, kept
+from explorer.model import decode, export, heal, kept, teach
 from explorer.model.compress import build, compress, reshape, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
@@ -97,11 +97,19 @@ def test_the_own_decode_step_takes_it(llama: Loaded, facts_of: FactsOf) -> None:
     assert decode.step_of(model) is not None
 
 
-def test_sizes_are_as_predicted_and_a_heal_can_follow(llama: Loaded, facts_of: FactsOf, tmp_path: Path) -> None:
+def test_sizes_are_as_predicted(llama: Loaded, facts_of: FactsOf, tmp_path: Path) -> None:
     variants = Variants(llama.model, facts_of(llama.model), tmp_path)
     recipe = Recipe(bits=3, head_bits=3, rotate=True)
     found = variants.get(recipe)
     assert found.size.file_bytes.value == found.size.predicted_bytes.value == variants.predict(recipe).file_bytes.value
+
+
+def test_it_can_be_healed(llama: Loaded, facts_of: FactsOf) -> None:
+    wounded = compress(llama.model, Recipe(bits=2, quant="rtn", rotate=True), facts_of(llama.model))
+    ids = torch.randint(2, 300, (8, 24), generator=torch.Generator().manual_seed(9))
+    top, log_p = teach._read(llama.model, ids)
+    steps = list(heal.heal(wounded, teach.Lessons(ids=ids, top=top.int(), log_p=log_p.half()), 30))
+    assert steps[-1].kl.value < 0.95 * steps[0].kl.value
 
 
 def test_families_of_another_build_are_refused_in_one_sentence(gpt2: Loaded, facts_of: FactsOf) -> None:

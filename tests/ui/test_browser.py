@@ -308,7 +308,7 @@ def test_a_rival_is_opened_compared_and_drawn(page: Page, address: str, folders:
     page.get_by_role("tab", name="Start small instead?").click()
     page.locator("#rival-name input, #rival-name textarea").fill(str(folders["gpt2"]))
     page.locator("#meet-rival").click()
-    expect(page.locator("#rival-table .verdicts p")).to_have_count(4, timeout=60_000)
+    expect(page.locator("#rival-table .verdicts p")).to_have_count(3, timeout=60_000)
     for name in (str(folders["gpt2"]), "original", "4 bits"):
         expect(page.locator("#rival-table .rival tbody")).to_contain_text(name)
     expect(page.locator(".status")).to_contain_text("Compared with")
