@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from explorer.layers.targets import targets
 from explorer.recipe import BEST, Recipe
 from explorer.records import Reading
 from explorer.trade import WIDTHS, Curve, Option, Trade, Way
@@ -70,6 +69,8 @@ def choose(
     `rest_ms`. ValueError where nothing keeps them."""
     chosen, problem = list[Choice](), ""
     for trade in found:
+        if any(choice.keeps(limits) and choice.kl.value <= trade.kl for choice in chosen) and limits.aim == "kl":
+            continue  # its missing blocks alone cost more
         besides = bench.preview(Recipe(depth=trade.depth)).file_bytes.value - _matrices(bench, trade)
         left = rest * (1 - trade.depth)
         try:
@@ -177,8 +178,9 @@ def _levelled(recipe: Recipe, level: str) -> Recipe:
 
 
 def _outside(bench: Workbench, curve: Curve) -> bool:
-    kinds = {t.name: t.kind for t in targets(bench.loaded.model)}
-    return kinds.get(curve.names[0]) in ("embedding", "head")
+    """Whether these are the word table or the head, which have the same names however many blocks are left."""
+    found = bench.variants.predictor(Recipe()).targets
+    return any(t.name == curve.names[0] and t.kind in ("embedding", "head") for t in (found[0], found[-1]))
 
 
 def _at(curve: Curve, bits: int) -> Option:

@@ -8,30 +8,25 @@ import math
 import torch
 from torch import Tensor
 
-LARGEST = 64  # size of the Hadamard matrix; the rest of the width goes to the one beside it
-
 
 class Rotation:
     """x → x Q for rows x (…, width), Q orthogonal, the same for equal widths; `back` is x → x Qᵀ. Inside float32."""
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.high = math.gcd(width, LARGEST)
-        even = math.gcd(width // self.high, 2**30)  # the powers of two that are left
+        high = math.gcd(width, 2**30)  # the powers of two in it
         with torch.device("cpu"):  # whatever is the default just now
-            self._left = _hadamard(self.high)
-            self._right = torch.kron(_hadamard(even), _cosines(width // self.high // even))
-            self._signs = torch.randint(0, 2, (width,), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+            signs = torch.randint(0, 2, (width, 1), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+            self._matrix = signs * torch.kron(_hadamard(high), _cosines(width // high))
+
+    def __deepcopy__(self, _: object) -> "Rotation":
+        return self  # never changed: models share it
 
     def turn(self, x: Tensor) -> Tensor:
-        left, right, signs = (part.to(x.device) for part in (self._left, self._right, self._signs))
-        y = left @ (x.float() * signs).view(*x.shape[:-1], self.high, -1) @ right
-        return y.view(x.shape)
+        return x.float() @ self._matrix.to(x.device)
 
     def back(self, x: Tensor) -> Tensor:
-        left, right, signs = (part.to(x.device) for part in (self._left, self._right, self._signs))
-        y = left @ x.float().view(*x.shape[:-1], self.high, -1) @ right.T
-        return y.view(x.shape) * signs
+        return x.float() @ self._matrix.to(x.device).T
 
     def around(self, gram: Tensor) -> Tensor:
         """E[x xᵀ] (width, width) → that of the turned x, Qᵀ G Q."""
