@@ -8,6 +8,7 @@ group, solved by HiGHS, for each number of blocks; a new budget is a new solutio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -17,7 +18,7 @@ from explorer.records import Reading
 from explorer.trade import WIDTHS, Curve, Option, Trade, Way
 from explorer.workbench import Workbench
 
-GAP = 1e-4  # how far from the best a solution may be
+GAP = 1e-3  # how far from the best a solution may be; a tenth of it takes two to three times as long
 SECONDS = 20.0
 
 
@@ -78,18 +79,27 @@ def choose(
         except ValueError as none:
             problem = problem or str(none)
             continue
-        chosen.append(_told(bench, _recipe(bench, trade, options, level), options, trade.kl, left))
+        chosen.append(_told(bench, _recipe(trade, options, level), options, trade.kl, left))
     within = [choice for choice in chosen if choice.keeps(limits)]
     if not within:
         raise ValueError(problem or "No choice keeps this budget.")
     best = min(within, key=lambda choice: (getattr(choice, limits.aim).value, choice.recipe.depth))
-    whole, uniform = found[0], []
-    for bits in WIDTHS:
-        for head in WIDTHS:
-            same = [_at(curve, head if _outside(bench, curve) else bits) for curve in whole.curves]
-            uniform.append(_told(bench, _levelled(Recipe(bits=bits, head_bits=head), level), same, 0.0, rest))
-    uniform = [choice for choice in uniform if choice.keeps(limits)]
-    return replace(best, runner_up=min(uniform, key=lambda c: getattr(c, limits.aim).value, default=None))
+    return replace(best, runner_up=_uniform(bench, found[0], limits, rest, level))
+
+
+def _uniform(bench: Workbench, whole: Trade, limits: Limits, rest: float, level: str) -> Choice | None:
+    """The best within limits of those with one width for all layers and one for table and head."""
+    besides = {"size": bench.preview(Recipe()).file_bytes.value - _matrices(bench, whole), "ms": rest}
+    within = []
+    for bits, head in product(WIDTHS, WIDTHS):
+        same = [_at(curve, head if curve.outside else bits) for curve in whole.curves]
+        used = {n: besides.get(n, 0.0) + sum(getattr(option, n) for option in same) for n in ("size", "ms", "kl")}
+        if all(used[name] <= most for name, most in limits.items().items()):
+            within.append((used[limits.aim], bits, head, same))
+    if not within:
+        return None
+    _, bits, head, same = min(within, key=lambda one: one[0])
+    return _told(bench, _levelled(Recipe(bits=bits, head_bits=head), level), same, 0.0, rest)
 
 
 def solve(found: Sequence[Curve], limits: Limits) -> list[Option]:
@@ -150,15 +160,15 @@ def _told(bench: Workbench, recipe: Recipe, options: Sequence[Option], kl: float
     )
 
 
-def _recipe(bench: Workbench, trade: Trade, options: Sequence[Option], level: str) -> Recipe:
+def _recipe(trade: Trade, options: Sequence[Option], level: str) -> Recipe:
     """The most frequent way for all, and an exception for every other group."""
     pairs = list(zip(trade.curves, options, strict=True))
-    usual = Counter(o.way for curve, o in pairs if not _outside(bench, curve)).most_common(1)[0][0]
-    head = next((o.way.bits for curve, o in pairs if _outside(bench, curve)), usual.bits)
+    usual = Counter(o.way for curve, o in pairs if not curve.outside).most_common(1)[0][0]
+    head = next((o.way.bits for curve, o in pairs if curve.outside), usual.bits)
     exceptions = []
     for curve, option in pairs:
-        way = replace(usual, bits=head) if _outside(bench, curve) else usual
-        same = replace(option.way, sparsity=way.sparsity, keep=way.keep) if _outside(bench, curve) else option.way
+        way = replace(usual, bits=head) if curve.outside else usual
+        same = replace(option.way, sparsity=way.sparsity, keep=way.keep) if curve.outside else option.way
         if same != way:
             exceptions += [f"{name}={same.besides(way)}" for name in curve.names]
     recipe = Recipe(
@@ -175,12 +185,6 @@ def _levelled(recipe: Recipe, level: str) -> Recipe:
     if level == "best":
         return replace(recipe, prune=BEST["prune"], quant=BEST["quant"])
     return replace(recipe, quant="rtn" if recipe.pruned else "search")
-
-
-def _outside(bench: Workbench, curve: Curve) -> bool:
-    """Whether these are the word table or the head, which have the same names however many blocks are left."""
-    found = bench.variants.predictor(Recipe()).targets
-    return any(t.name == curve.names[0] and t.kind in ("embedding", "head") for t in (found[0], found[-1]))
 
 
 def _at(curve: Curve, bits: int) -> Option:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -134,7 +135,7 @@ class Recipe:
         exceptions = [exception_of(entry) for entry in self.layers]  # (name, settings): checked here
         self._settle(exceptions)
 
-    def _settle(self, exceptions: list[tuple[str, dict[str, float]]]) -> None:
+    def _settle(self, exceptions: list[tuple[str, Mapping[str, float]]]) -> None:
         """One form for one meaning: what has no effect goes back to its default, so that equal settings are one key."""
         plain = {field.name: field.default for field in fields(self)}
         reset: list[str] = []
@@ -314,7 +315,8 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
     return tuple(sorted({entry.strip() for entry in entries} - {""}))
 
 
-def exception_of(entry: str) -> tuple[str, dict[str, float]]:
+@lru_cache(maxsize=4096)  # read once for every matrix, and again for every recipe of a budget
+def exception_of(entry: str) -> tuple[str, Mapping[str, float]]:
     """`mlp=bits:4,keep:0.5` → ("mlp", {"bits": 4, "keep": 0.5})."""
     name, found, text = entry.partition("=")
     settings: dict[str, float] = {}

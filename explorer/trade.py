@@ -82,10 +82,12 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The options of matrices that are kept alike, since they get the same input and are multiplied together."""
+    """The options of matrices that are kept alike, since they get the same input and are multiplied together; or of
+    the word table or the head, which are `outside` the blocks."""
 
     names: tuple[str, ...]
     options: tuple[Option, ...]
+    outside: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +191,7 @@ def _without(bench: Workbench, exact: nn.Module, ids: Tensor, count: int) -> dic
 def _assembled(bench: Workbench, known: Mapping[str, Any]) -> list[Trade]:
     base, times = bench.loaded.model, _times(bench)
     found = targets(base)
+    outside = {t.name for t in found if t.kind in ("embedding", "head")}
     looked_up = {t.name for t in found if t.kind == "embedding"} - {t.tied_to for t in found}
     groups = {name: tuple(group) for group in siblings(base) for name in group}
     rows: Mapping[str, Mapping[str, Any]] = known["rows"]
@@ -203,8 +206,8 @@ def _assembled(bench: Workbench, known: Mapping[str, Any]) -> list[Trade]:
             for old in new_of
             for group in [groups.get(old, (old,))]
         }
-        each = tuple(Curve(names=names, options=of) for names, of in curves.items())
-        result.append(Trade(curves=each, kl=cut["kl"], depth=cut["depth"]))
+        each = [Curve(names=names, options=of, outside=names[0] in outside) for names, of in curves.items()]
+        result.append(Trade(curves=tuple(each), kl=cut["kl"], depth=cut["depth"]))
     return result
 
 

@@ -33,7 +33,7 @@ LOOKED_AT, LONG_SECONDS = 2, {True: 1.5, False: 4.0}
 SESSIONS_KEPT, RECORDS_KEPT = 256, 64
 
 
-Found = tuple[str | None, str]  # what a study found so far, None for no change, and the status line
+Found = tuple[str | None, str | None]  # what a study found so far and the status line; None for no change
 Work = Callable[[Ask], Iterator[Found]]
 
 
@@ -261,6 +261,7 @@ class Desk:
             with self.bench.visit():
                 for found in work(ask):
                     if self._wanted.get(session) is not ask:
+                        yield None, None  # gradio sends the last part again when a stream ends: it must say nothing
                         return
                     if time.perf_counter() - shown > 1:
                         shown = time.perf_counter()
