@@ -6,22 +6,20 @@ Arithmetic is in float32; what is stored is rounded once to the model's dtype, b
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from explorer.layers import compiled
+from explorer.layers import llvm
+from explorer.layers.llvm import Function
 
 GRAIN = 2**15  # products of numbers from which a second thread pays
-FREE = "reassoc contract nsz"  # sums may be taken in any order; what is not a number stays none
-LOG2E, LN2 = 1.4426950408889634, 0.6931471805599453
 
 
 def available(like: Tensor) -> bool:
     """Whether rows of this dtype on this device can be worked on here."""
-    return like.device.type == "cpu" and like.dtype in (torch.bfloat16, torch.float32) and compiled.available()
+    return like.device.type == "cpu" and like.dtype in (torch.bfloat16, torch.float32) and llvm.available()
 
 
 class Norm:
@@ -79,109 +77,7 @@ def _functions(narrow: bool, size: int) -> dict[str, Callable[..., None]]:
         "gate": [pointer] * 2 + [number] * 2,
         "attend": [pointer] * 6 + [number] * 6 + [real],
     }
-    return compiled.build(_program(narrow, size), kinds)
-
-
-class _Function:
-    """A function in LLVM's language, line by line. Variables live in memory; LLVM brings them into registers."""
-
-    def __init__(self, head: str, narrow: bool) -> None:
-        self.head, self.narrow, self.element = head, narrow, "i16" if narrow else "float"
-        self.places, self.lines = list[str](), list[str]()
-        self.count = 0
-
-    def let(self, value: str) -> str:
-        self.count += 1
-        self.lines.append(f"%v{self.count} = {value}")
-        return f"%v{self.count}"
-
-    def do(self, line: str) -> None:
-        self.lines.append(line)
-
-    def variable(self, kind: str, value: str) -> str:
-        self.count += 1
-        name = f"%m{self.count}"
-        self.places.append(f"{name} = alloca {kind}")
-        self.do(f"store {kind} {value}, ptr {name}")
-        return name
-
-    def get(self, place: str, kind: str = "float") -> str:
-        return self.let(f"load {kind}, ptr {place}")
-
-    def at(self, base: str, index: str, kind: str | None = None) -> str:
-        return self.let(f"getelementptr {kind or self.element}, ptr {base}, i64 {index}")
-
-    @contextmanager
-    def each(self, end: str, begin: str = "0") -> Iterator[str]:
-        """The numbers from begin to end, of which there is at least one."""
-        place = self.variable("i64", begin)
-        self.count += 1
-        label = f"loop{self.count}"
-        self.do(f"br label %{label}")
-        self.do(f"{label}:")
-        number = self.get(place, "i64")
-        yield number
-        following = self.let(f"add nuw i64 {number}, 1")
-        self.do(f"store i64 {following}, ptr {place}")
-        more = self.let(f"icmp ult i64 {following}, {end}")
-        self.do(f"br i1 {more}, label %{label}, label %{label}.end")
-        self.do(f"{label}.end:")
-
-    def read(self, base: str, index: str) -> str:
-        """An element as float32; bfloat16 is the upper half of one."""
-        value = self.get(self.at(base, index), self.element)
-        if not self.narrow:
-            return value
-        wide = self.let(f"zext i16 {value} to i32")
-        return self.let(f"bitcast i32 {self.let(f'shl i32 {wide}, 16')} to float")
-
-    def write(self, value: str, base: str, index: str) -> None:
-        """float32 to the element, bfloat16 to the nearest, ties to even; what is not a number stays none."""
-        if self.narrow:
-            bits = self.let(f"bitcast float {value} to i32")
-            odd = self.let(f"and i32 {self.let(f'lshr i32 {bits}, 16')}, 1")
-            near = self.let(f"add i32 {bits}, {self.let(f'add i32 {odd}, 32767')}")
-            sound = self.let(f"fcmp ord float {value}, 0.0")
-            kept = self.let(f"select i1 {sound}, i32 {near}, i32 2143289344")
-            value = self.let(f"trunc i32 {self.let(f'lshr i32 {kept}, 16')} to i16")
-        self.do(f"store {self.element} {value}, ptr {self.at(base, index)}")
-
-    def mul(self, one: str, other: str | int) -> str:
-        return self.let(f"mul i64 {one}, {other}")
-
-    def add(self, one: str, other: str | int) -> str:
-        return self.let(f"add i64 {one}, {other}")
-
-    def op(self, name: str, *values: str) -> str:
-        return self.let(f"{name} {FREE} float {', '.join(values)}")
-
-    def call(self, name: str, *values: str) -> str:
-        return self.let(f"call float @llvm.{name}.f32({', '.join(f'float {value}' for value in values)})")
-
-    def exp(self, value: str) -> str:
-        """To one part in ten million: 2 to a whole number, and a series for the rest."""
-        scaled = self.op("fmul", value, _real(LOG2E))
-        bounded = self.call("minimum", self.call("maximum", scaled, _real(-126.0)), _real(127.0))
-        whole = self.call("nearbyint", bounded)
-        rest = self.op("fmul", self.op("fsub", bounded, whole), _real(LN2))
-        series = _real(1 / 720)
-        for factor in (1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0):
-            series = self.op("fadd", self.op("fmul", series, rest), _real(factor))
-        power = self.let(f"call i32 @llvm.fptosi.sat.i32.f32(float {whole})")
-        bits = self.let(f"shl i32 {self.let(f'add i32 {power}, 127')}, 23")
-        return self.op("fmul", series, self.let(f"bitcast i32 {bits} to float"))
-
-    def add_to(self, place: str, value: str) -> None:
-        self.do(f"store float {self.op('fadd', self.get(place), value)}, ptr {place}")
-
-    def text(self) -> str:
-        return "\n  ".join([f"{self.head} {{\nentry:", *self.places, *self.lines, "ret void\n}\n"])
-
-
-def _real(value: float) -> str:
-    """A float32 constant as LLVM writes it: the bits of the float64 that equals it."""
-    bits = ctypes.c_uint64.from_buffer(ctypes.c_double(ctypes.c_float(value).value)).value
-    return f"0x{bits:016X}"
+    return llvm.build(_program(narrow, size), kinds)
 
 
 def _program(narrow: bool, size: int) -> str:
@@ -198,7 +94,7 @@ def _program(narrow: bool, size: int) -> str:
 
 def _norm(narrow: bool) -> str:
     pointers = ", ".join(f"ptr noalias %{name}" for name in ("x", "add", "w", "y"))
-    f = _Function(f"define void @norm({pointers}, i64 %rows, i64 %n, float %eps)", narrow)
+    f = Function(f"define void @norm({pointers}, i64 %rows, i64 %n, float %eps)", narrow)
     with f.each("%rows") as row:
         start = f.mul(row, "%n")
         x, add, y = f.at("%x", start, "float"), f.at("%add", start), f.at("%y", start)
@@ -217,7 +113,7 @@ def _norm(narrow: bool) -> str:
 
 
 def _gate(narrow: bool) -> str:
-    f = _Function("define void @gate(ptr noalias %both, ptr noalias %y, i64 %rows, i64 %n)", narrow)
+    f = Function("define void @gate(ptr noalias %both, ptr noalias %y, i64 %rows, i64 %n)", narrow)
     with f.each("%rows") as row:
         start = f.mul(row, "%n")
         first = f.at("%both", f.mul(start, 2))
@@ -235,10 +131,7 @@ _GIVEN |= {name: "i64" for name in ("per", "room", "seen")}
 
 def _heads(narrow: bool, size: int) -> str:
     """Some heads: scores, their softmax, and the mean of the values by it."""
-    f = _Function("define internal void @heads(i64 %begin, i64 %end, ptr %given)", narrow)
-    for place, (name, kind) in enumerate(_GIVEN.items()):
-        f.do(f"%{name}.at = getelementptr i64, ptr %given, i64 {place}")
-        f.do(f"%{name} = load {kind}, ptr %{name}.at")
+    f = llvm.part("heads", _GIVEN, narrow)
     with f.each("%end", "%begin") as head:
         group = f.let(f"udiv i64 {head}, %per")
         base = f.mul(f.mul(group, "%room"), size)
@@ -276,7 +169,7 @@ def _heads(narrow: bool, size: int) -> str:
 def _attend(narrow: bool, size: int) -> str:
     pointers = ", ".join(f"ptr noalias %{name}" for name in ("qkv", "cos", "sin", "keys", "values", "out"))
     numbers = ", ".join(f"i64 %{name}" for name in ("texts", "heads", "groups", "room", "place", "grain"))
-    f = _Function(f"define void @attend({pointers}, {numbers}, float %scaling)", narrow)
+    f = Function(f"define void @attend({pointers}, {numbers}, float %scaling)", narrow)
     f.do("%seen = add i64 %place, 1")
     f.do("%per = udiv i64 %heads, %groups")
     f.do("%all = mul i64 %texts, %heads")
@@ -308,16 +201,14 @@ def _attend(narrow: bool, size: int) -> str:
             with f.each(str(size)) as d:
                 f.write(f.read(own, d), value, d)
     f.places.append(f"%given = alloca [{len(_GIVEN)} x i64]")
-    for at, (name, kind) in enumerate(_GIVEN.items()):
-        f.do(f"%{name}.at = getelementptr i64, ptr %given, i64 {at}")
-        f.do(f"store {kind} %{name}, ptr %{name}.at")
-    f.do(f"%pool = inttoptr i64 {compiled.parallel_for()} to ptr")
-    f.do("%ignored = call i32 %pool(i64 0, i64 %all, i64 %grain, ptr @heads, ptr %given)")
+    for line in llvm.packed(_GIVEN):
+        f.do(line)
+    f.do(llvm.on_all_threads("heads", "%all", "%grain"))
     f.do("call void @free(ptr %query)")
     return f.text()
 
 
-def _turned(f: _Function, own: str, size: int) -> Iterator[tuple[str, str]]:
+def _turned(f: Function, own: str, size: int) -> Iterator[tuple[str, str]]:
     """(place, float32) of a head's rotated numbers, a loop over one half and then over the other."""
     for half in (0, size // 2):
         with f.each(str(size // 2)) as d:

@@ -7,7 +7,7 @@ from math import inf
 import torch
 from torch.nn import functional as F
 
-from explorer.layers import blockwise, compiled
+from explorer.layers import blockwise, llvm
 from explorer.layers.kernels import BnbKernel, Compiled, Decoded, Int4Pack, Int8Pack, Kernel, TinyGemm, read_at_once
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Spec, Stored, encode
 
@@ -43,7 +43,7 @@ def candidates(stored: Stored) -> list[type[Kernel]]:
         found.append(Int4Pack)
     if half and eight and _has("_weight_int8pack_mm"):
         found.append(Int8Pack)
-    if compiled.available() and read_at_once(stored):
+    if llvm.available() and read_at_once(stored):
         found.append(Compiled)
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         found.reverse()  # torch's products are then bound by arithmetic

@@ -56,8 +56,7 @@ class Int4Pack(Kernel):
         self.rows, columns = stored.shape
         self.group = stored.group
         self.pad = stored.groups * stored.group - columns
-        codes = stored.codes() if stored.fresh is None else stored.fresh
-        scale, zeros = stored.scale.float(), stored.zeros()
+        scale, (codes, zeros) = stored.scale.float(), stored.at_hand()
         if self.pad:
             codes = torch.cat([codes, zeros[:, -1:].expand(-1, self.pad)], dim=1)
         shift = scale * (8 - zeros.float())
@@ -124,8 +123,8 @@ class Int8Pack(Kernel):
 
     def __init__(self, stored: Quantized) -> None:
         super().__init__()
-        codes = stored.codes() if stored.fresh is None else stored.fresh
-        scale, zero = stored.scale[:, 0].float(), stored.zeros()[:, 0].float()
+        codes, zeros = stored.at_hand()
+        scale, zero = stored.scale[:, 0].float(), zeros[:, 0].float()
         self.pad = -stored.shape[1] % 16  # the kernel reads whole vectors of 16 columns
         self.register_buffer("weight", F.pad((codes ^ 128).view(torch.int8), (0, self.pad)))
         self.register_buffer("scale", scale.to(torch.bfloat16))
@@ -161,13 +160,13 @@ class Compiled(Kernel):
         self.name = self.named(stored)
         group = read_at_once(stored)
         self.pad = -(-columns // group) * group - columns
-        codes = stored.codes() if stored.fresh is None else stored.fresh
-        scale, zeros = stored.scale, stored.zeros()
+        scale, (codes, zeros) = stored.scale, stored.at_hand()
         groups = (columns + self.pad) // group
         scale, zeros = (t.repeat_interleave(-(-groups // stored.groups), dim=1)[:, :groups] for t in (scale, zeros))
         if self.pad:
             codes = torch.cat([codes, zeros[:, -1:].expand(-1, self.pad)], dim=1)
-        codes, scale, zeros = (F.pad(t, (0, 0, 0, -self.rows % LANES)) for t in (codes, scale, zeros))
+        if self.rows % LANES:
+            codes, scale, zeros = (F.pad(t, (0, 0, 0, -self.rows % LANES)) for t in (codes, scale, zeros))
         self.matrix = compiled.Packed(codes, scale, zeros, stored.bits)
         for name in ("codes", "scale", "zero"):
             self.register_buffer(name, getattr(self.matrix, name))

@@ -1,11 +1,13 @@
 """The product of inputs and packed codes in LLVM's language (see `compiled`, which builds and calls it)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+
+from explorer.layers.llvm import on_all_threads, packed, unpacked
 
 LANES = 8  # rows of a block, 32-bit numbers of a vector
 
 
-def program(width: int, group: int, narrow: bool, parallel_for: int | None) -> str:
+def program(width: int, group: int, narrow: bool) -> str:
     """The module in LLVM's language. `round`: inputs to int16 with a step and a sum for each group; `rows`: some blocks
     by all tokens; `product`: the one, then the other on all threads."""
     element, pairs = ("i16" if narrow else "float"), group // 2
@@ -39,7 +41,7 @@ done:
 
 define internal void @rows(i64 %begin, i64 %end, ptr %given) {{
 entry:
-  {_lines(_unpacked(_GIVEN))}
+  {_lines(unpacked(_GIVEN))}
   %width = mul i64 %blocks, 8
   br label %block
 block:
@@ -104,9 +106,8 @@ define void @product(ptr %x, ptr %codes, ptr %scales, ptr %zeros, ptr %y,
   %sums = getelementptr float, ptr %steps, i64 %count
   call void @round(ptr %x, ptr %room, ptr %steps, ptr %sums, i64 %count)
   %given = alloca [{len(_GIVEN)} x i64]
-  {_lines(_packed(_GIVEN))}
-  %pool = inttoptr i64 {parallel_for} to ptr
-  %ignored = call i32 %pool(i64 0, i64 %blocks, i64 %grain, ptr @rows, ptr %given)
+  {_lines(packed(_GIVEN))}
+  {on_all_threads("rows", "%blocks", "%grain")}
   call void @free(ptr %room)
   ret void
 }}
@@ -232,18 +233,6 @@ def _spread(name: str, source: str) -> list[str]:
         f"%{name}.e = insertelement <8 x float> poison, float %{name}.f, i32 0",
         f"%{name} = shufflevector <8 x float> %{name}.e, <8 x float> poison, <8 x i32> zeroinitializer",
     ]
-
-
-def _packed(values: dict[str, str]) -> Iterator[str]:
-    for place, (name, kind) in enumerate(values.items()):
-        yield f"%{name}.at = getelementptr i64, ptr %given, i64 {place}"
-        yield f"store {kind} %{name}, ptr %{name}.at"
-
-
-def _unpacked(values: dict[str, str]) -> Iterator[str]:
-    for place, (name, kind) in enumerate(values.items()):
-        yield f"%{name}.at = getelementptr i64, ptr %given, i64 {place}"
-        yield f"%{name} = load {kind}, ptr %{name}.at"
 
 
 def _lines(lines: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from explorer.layers import blockwise
+from explorer.layers import blockwise, encoding
 from explorer.methods import bits as bitpack
 from explorer.methods import quantize
 
@@ -109,7 +109,7 @@ class Quantized(Stored):
         self.register_buffer("packed", packed)
         self.register_buffer("scale", scale)
         self.register_buffer("zero", zero)
-        self.fresh: Tensor | None = None  # the codes, as encode had them; not a part of the file
+        self.fresh: tuple[Tensor, Tensor] | None = None  # codes and zeros, as encode had them; not a part of the file
 
     def codes(self) -> Tensor:
         """(rows, columns) uint8."""
@@ -120,19 +120,23 @@ class Quantized(Stored):
         count = self.shape[0] * self.groups
         return bitpack.unpack(self.zero, self.bits, count).view(self.shape[0], self.groups)
 
+    def at_hand(self) -> tuple[Tensor, Tensor]:
+        """Codes and zeros, unpacked only where `encode` is long gone."""
+        return self.fresh or (self.codes(), self.zeros())
+
     def dense(self) -> Tensor:
-        return quantize.dequantize(self.codes(), self.scale, self.zeros(), self.group, self.dtype)
+        return encoding.dequantize(self.codes(), self.scale, self.zeros(), self.group, self.dtype)
 
     def decoded(self) -> Tensor:
-        codes = self.codes() if self.fresh is None else self.fresh
-        return quantize.dequantize(codes, self.scale, self.zeros(), self.group, self.dtype)
+        codes, zeros = self.at_hand()
+        return encoding.dequantize(codes, self.scale, zeros, self.group, self.dtype)
 
     def rows(self, index: Tensor) -> Tensor:
         flat = index.reshape(-1)
         codes = bitpack.unpack(self.packed[flat], self.bits, self.shape[1])
         places = flat[:, None] * self.groups + torch.arange(self.groups, device=flat.device)
         zeros = bitpack.take(self.zero, self.bits, self.shape[0] * self.groups, places)
-        weights = quantize.dequantize(codes, self.scale[flat], zeros, self.group, self.dtype)
+        weights = encoding.dequantize(codes, self.scale[flat], zeros, self.group, self.dtype)
         return weights.view(*index.shape, self.shape[1])
 
     def extra_repr(self) -> str:
@@ -158,7 +162,7 @@ class Sparse(Stored):
         return self._scatter(self.kept.decoded()) if self.fresh is None else self.fresh
 
     def _scatter(self, values: Tensor) -> Tensor:
-        return bitpack.spread(values, bitpack.unpack_mask(self.bitmap, self.shape[1]))
+        return encoding.spread(values, bitpack.unpack_mask(self.bitmap, self.shape[1]))
 
     def values(self) -> int:
         return self.kept.values()
@@ -207,22 +211,22 @@ def encode(
     if spec.kept is not None:
         assert mask is not None
         shape, inner = spec.inner(weight.shape[0])
-        kept = bitpack.select(weight, mask).view(shape)
+        kept = encoding.select(weight, mask, shape)
         sparse = Sparse(bitpack.pack_mask(mask), encode(kept, inner, None, grid, codes), columns=weight.shape[1])
-        sparse.fresh = bitpack.masked(weight, mask) if spec.bits >= 16 else None
+        sparse.fresh = encoding.masked(weight, mask) if spec.bits >= 16 else None
         return sparse
     if spec.format != "grid":
         stored = blockwise.quantize(weight, spec.format, spec.double)
         return BitsAndBytes(stored, columns=weight.shape[1], spec=spec, dtype=weight.dtype)
     if spec.bits >= 16:
         return Dense(weight)
-    scale, zero = grid or quantize.grid(weight, spec.bits, spec.group)
+    scale, zero = grid or encoding.grid(weight, spec.bits, spec.group)
     if codes is None:
-        codes = quantize.round_on(weight, scale, zero, spec.bits, spec.group)
-    packed = bitpack.pack(codes, spec.bits)
-    zeros = bitpack.pack(zero.view(1, -1), spec.bits)
+        codes = encoding.round_on(weight, scale, zero, spec.bits, spec.group)
+    packed = encoding.pack(codes, spec.bits)
+    zeros = encoding.pack(zero.view(1, -1), spec.bits)
     quantized = Quantized(packed, scale, zeros, columns=weight.shape[1], spec=spec, dtype=weight.dtype)
-    quantized.fresh = codes
+    quantized.fresh = codes, zero
     return quantized
 
 
@@ -232,16 +236,16 @@ def stack(parts: Sequence[Stored]) -> Stored:
     if len(quantized) < len(parts):
         return _stack_blocks([part for part in parts if isinstance(part, BitsAndBytes)])
     first = quantized[0]
-    zeros = bitpack.pack(torch.cat([part.zeros().view(-1) for part in quantized])[None], first.bits)
+    codes, zeros = (torch.cat(each) for each in zip(*(part.at_hand() for part in quantized), strict=True))
     stacked = Quantized(
         torch.cat([part.packed for part in quantized]),
         torch.cat([part.scale for part in quantized]),
-        zeros,
+        encoding.pack(zeros.view(1, -1), first.bits),
         columns=first.shape[1],
         spec=Spec(bits=first.bits, group=first.group),
         dtype=first.dtype,
     )
-    stacked.fresh = torch.cat([part.codes() if part.fresh is None else part.fresh for part in quantized])
+    stacked.fresh = codes, zeros
     return stacked
 
 

@@ -36,6 +36,11 @@ def grid(weight: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor]:
     grouped = _grouped(weight, group)
     values = grouped.float()  # reductions of bfloat16 are slow
     low, high = values.amin(-1).clamp_(max=0), values.amax(-1).clamp_(min=0)  # twice as fast as aminmax
+    return grid_over(low, high, bits)
+
+
+def grid_over(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Scale and zero of these ranges, which hold 0."""
     step, zero = _fit(low, high, 2**bits - 1)
     return step.to(torch.float16), zero.to(torch.uint8)
 

@@ -7,7 +7,7 @@ order (Harma et al., arXiv 2405.20935).
 """
 
 import copy
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
@@ -41,6 +41,9 @@ class Built:
     allotted: Allotment
     note: str = ""
     curve: tuple[HealStep, ...] = ()
+
+
+AT_ONCE = 8  # matrices, each of which takes about a millisecond
 
 
 def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, None, Built]:
@@ -177,7 +180,8 @@ def _stores(
     for job in alone:
         stored[job.name, job.place] = store(job, recipe, facts)
         done += 1
-        yield done / steps
+        if done % AT_ONCE == 0:
+            yield done / steps
     for batch in batches:
         results = yield from scaled(store_together(batch, recipe), done / steps, len(batch) / steps)
         stored |= {(job.name, job.place): one for job, one in zip(batch, results, strict=True)}
@@ -276,11 +280,10 @@ def _install(
     stores: Stores,
     scales: Mapping[str, Tensor],
 ) -> nn.Module:
-    shared: Iterable[Tensor] = chain(base.parameters(), base.buffers())
-    model = copy.deepcopy(base, {id(tensor): tensor for tensor in shared})  # the modules anew, every tensor shared
-    for target in found:
-        if not planned[target.name].factors:
-            continue
+    replaced = [target for target in found if planned[target.name].factors]
+    shared = chain(base.parameters(), base.buffers(), (base.get_submodule(t.name) for t in replaced))
+    model = copy.deepcopy(base, {id(part): part for part in shared})  # the other modules anew, every tensor shared
+    for target in replaced:
         branches = stores[target.tied_to or target.name]
         module = base.get_submodule(target.name)
         if target.kind == "embedding":

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from explorer.layers import encoding
 from explorer.layers.storage import Spec, Stored, encode
-from explorer.methods import bits, prune, quantize, secondorder
+from explorer.methods import prune, quantize, secondorder
 from explorer.model.facts import Facts
 from explorer.recipe import Recipe
 
@@ -43,17 +44,15 @@ def store(job: Job, recipe: Recipe, facts: Facts) -> Stored:
 def _by_itself(job: Job, matrix: Tensor, mask: Tensor | None, recipe: Recipe) -> Stored:
     """`matrix` is the job's, as pruning left it."""
     spec = job.spec
-    if spec.bits >= 16 or spec.format != "grid":
+    if spec.bits >= 16 or spec.format != "grid" or recipe.quant not in ("hqq", "search", "gptq"):
         return encode(matrix, spec, mask)
     kept, inner = matrix, spec
     if mask is not None:
         shape, inner = spec.inner(matrix.shape[0])
-        kept = bits.select(matrix, mask).view(shape)
+        kept = encoding.select(matrix, mask, shape)
     if recipe.quant == "hqq":
         codes, scale, zero = quantize.hqq(kept, spec.bits, spec.group)
         return encode(matrix, spec, mask, (scale, zero), codes)
-    if recipe.quant not in ("search", "gptq"):
-        return encode(matrix, spec, mask)
     return encode(matrix, spec, mask, _search(kept, inner, job.importance, mask))
 
 
@@ -127,17 +126,17 @@ def _rounded_where_kept(
     shape, inner = spec.inner(weights.shape[1])
     _, size = quantize.groups_of(shape[1], inner.group)
     for matrix, kept, job in zip(weights, mask, batch, strict=True):
-        grids.append(_search(bits.select(matrix, kept).view(shape), inner, job.importance, kept))
+        grids.append(_search(encoding.select(matrix, kept, shape), inner, job.importance, kept))
         for found, all_of_them in zip(grids[-1], (steps, origins), strict=True):
             wide = found.float().repeat_interleave(size, dim=1)[:, : shape[1]].contiguous()
-            all_of_them.append((bits.spread(wide, kept) + ~kept).T)  # (m, n), 1 where nothing is kept
+            all_of_them.append((encoding.spread(wide, kept) + ~kept).T)  # (m, n), 1 where nothing is kept
     step, origin = torch.stack(steps), torch.stack(origins)
 
     def grid(_: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
         return step[:, start:end], origin[:, start:end]
 
     codes = yield from secondorder.round_off(weights, factor, grid, spec.bits, 0, mask)
-    return [bits.select(code, kept).view(shape) for code, kept in zip(codes, mask, strict=True)], grids
+    return [encoding.select(code, kept, shape) for code, kept in zip(codes, mask, strict=True)], grids
 
 
 def _mask(job: Job, recipe: Recipe, facts: Facts) -> Tensor | None:
@@ -175,7 +174,7 @@ def _chosen(matrix: Tensor, spec: Spec, recipe: Recipe, score: Tensor) -> Tensor
 def _search(kept: Tensor, spec: Spec, importance: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The best range of each group of the values as they lie, weighted by the power of the input each belongs to."""
     if importance is not None and mask is not None:
-        importance = bits.select(importance.expand(mask.shape), mask).view(kept.shape)
+        importance = encoding.select(importance.expand(mask.shape), mask, (kept.shape[0], kept.shape[1]))
     return quantize.search_grid(kept, spec.bits, spec.group, importance)
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from explorer.layers import encoding
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Stored
 from explorer.layers.targets import targets
@@ -138,8 +139,8 @@ class Student:
     def _values(self, stored: Stored, inner: Dense, mask: Tensor | None, kind: str) -> _Leaf:
         value = stored.dense().detach().float().clone()
         if mask is not None:
-            value.requires_grad_(True).register_hook(lambda slope: slope * mask)  # type: ignore[no-untyped-call]
-        shape, dtype = inner.weight.shape, inner.weight.dtype
+            value.requires_grad_(True).register_hook(lambda slope: encoding.masked(slope, mask))  # type: ignore[no-untyped-call]
+        shape, dtype = inner.shape, inner.dtype
 
         def put(new: Tensor) -> None:
             inner.weight = new
@@ -150,8 +151,8 @@ class Student:
             value=value,
             rate=RATES[kind] * _size(inner.weight),
             weight=lambda value: value.to(self.dtype),
-            stored=lambda value: value.to(dtype) if mask is None else bits.select(value.to(dtype), mask).view(shape),
-            again=lambda new: (new if mask is None else bits.spread(new, mask)).float(),
+            stored=lambda value: value.to(dtype) if mask is None else encoding.select(value.to(dtype), mask, shape),
+            again=lambda new: (new if mask is None else encoding.spread(new, mask)).float(),
             put=put,
         )
 
@@ -195,15 +196,15 @@ class _Scaled(torch.autograd.Function):
         ctx.save_for_backward(decoded)
         ctx.mask, ctx.shape, ctx.columns, ctx.size = mask, gain.shape, columns, size
         wide = (1 + gain).to(decoded.dtype).repeat_interleave(size, dim=1)[:, :columns]
-        return decoded * (wide if mask is None else bits.spread(wide.contiguous(), mask))
+        return decoded * (wide if mask is None else encoding.spread(wide, mask))
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
         (decoded,) = ctx.saved_tensors
         felt = (slope * decoded).float()
-        if ctx.mask is not None:
-            felt = bits.select(felt, ctx.mask).view(-1, ctx.columns)
         rows, groups = ctx.shape
+        if ctx.mask is not None:
+            felt = encoding.select(felt, ctx.mask, (rows, ctx.columns))
         felt = nn.functional.pad(felt, (0, groups * ctx.size - ctx.columns))
         return felt.view(rows, groups, ctx.size).sum(2), None, None, None, None
 

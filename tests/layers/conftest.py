@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from explorer.layers import compiled
+from explorer.layers import llvm
 from explorer.layers.storage import Spec, Stored, encode
 from explorer.methods import prune
 
@@ -25,4 +25,4 @@ def stored_of() -> Callable[..., Stored]:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only kernels that come with libraries."""
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(llvm, "available", lambda: False)

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers import choice, compiled, kernels
+from explorer.layers import choice, kernels, llvm
 from explorer.layers.storage import Quantized, Spec, Stored
 
 Maker = Callable[..., Stored]
 BNB = [Spec(format=format) for format in ("nf4", "fp4", "int8")]
 X = torch.randn(2, 3, 64, generator=torch.Generator().manual_seed(6)).bfloat16()
-compiles = pytest.mark.skipif(not compiled.available(), reason="nothing compiles products for this processor")
+compiles = pytest.mark.skipif(not llvm.available(), reason="nothing compiles products for this processor")
 
 
 @compiles
@@ -25,13 +25,13 @@ def test_the_quicker_of_two_kernels_is_taken_as_measured(stored_of: Maker, monke
         assert choice.choose(stored) is kind
 
 
-@pytest.mark.parametrize("missing", ["_target", "parallel_for"])
+@pytest.mark.parametrize("missing", ["_processor", "parallel_for"])
 def test_without_what_compiles_there_is_no_compiled_product(
     stored_of: Maker, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "available", compiled.available.__wrapped__)
-    monkeypatch.setattr(compiled, missing, lambda: None)
-    assert not compiled.available()
+    monkeypatch.setattr(llvm, "available", llvm.available.__wrapped__)
+    monkeypatch.setattr(llvm, missing, lambda: None)
+    assert not llvm.available()
     assert choice.candidates(stored_of((16, 64), Spec(bits=6))) == [kernels.Decoded]
 
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers import choice, compiled, kernels
+from explorer.layers import choice, kernels, llvm
 from explorer.layers.storage import Spec, Stored
 from explorer.methods import quantize
 
 Maker = Callable[..., Stored]
 SHAPES = [(16, 64), (48, 128), (50, 128), (1, 64), (17, 80), (17, 100), (30, 65), (20, 168)]
 GRIDS = [(2, 32), (3, 64), (4, 32), (4, 64), (4, 0), (4, 128), (5, 32), (6, 64), (7, 0), (8, 0), (8, 64)]
-compiles = pytest.mark.skipif(not compiled.available(), reason="nothing compiles products for this processor")
+compiles = pytest.mark.skipif(not llvm.available(), reason="nothing compiles products for this processor")
 
 
 def inputs(columns: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:

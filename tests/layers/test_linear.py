@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers import compiled
+from explorer.layers import llvm
 from explorer.layers.kernels import Share
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
 from explorer.layers.storage import Spec, Stored, encode
@@ -114,7 +114,7 @@ def test_siblings_in_one_product_give_what_each_gives_alone(bits: int, group: in
     for layer in alone:
         layer.settle()
     shared = {module.shared for layer in together for module in layer.kernels if isinstance(module, Share)}
-    assert len(shared) == (0 if bits == 6 and not compiled.available() else 1)
+    assert len(shared) == (0 if bits == 6 and not llvm.available() else 1)
     for x in (torch.randn(1, 3, 64).bfloat16(), torch.randn(1, 1, 64).bfloat16()):
         for one, other in zip(alone, together, strict=True):
             assert torch.equal(one(x), other(x))

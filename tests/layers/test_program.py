@@ -10,6 +10,6 @@ from explorer.layers.program import program
 @pytest.mark.parametrize("width", [4, 8])
 def test_every_program_is_accepted(width: int, group: int, narrow: bool) -> None:
     llvm = pytest.importorskip("llvmlite.binding")
-    module = llvm.parse_assembly(program(width, group, narrow, 0))
+    module = llvm.parse_assembly(program(width, group, narrow))
     module.verify()
     assert {each.name for each in module.functions if not each.is_declaration} == {"round", "rows", "product"}
