@@ -9,5 +9,5 @@ PRESETS: Mapping[str, Recipe] = {
     "Half": Recipe(bits=8, head_bits=8),
     "Quarter": Recipe(bits=4, head_bits=6, group="32"),
     "Smallest that still reads": Recipe(bits=4, head_bits=4),
-    "Too far": Recipe(sparsity=0.5, bits=2, head_bits=4),
+    "Too far": Recipe(sparsity=0.5, bits=2, head_bits=4, quant="rtn"),
 }

@@ -25,7 +25,7 @@ class Range:
 RANGES: Mapping[str, Range] = {
     "sparsity": Range(low=0.0, high=0.9, step=0.05),
     "keep": Range(low=0.2, high=1.0, step=0.05),
-    "depth": Range(low=0.0, high=0.9, step=0.02),
+    "depth": Range(low=0.0, high=0.9, step=0.01),
     "width": Range(low=0.0, high=0.9, step=0.05),
     "heads": Range(low=0.0, high=0.9, step=0.05),
     "residual_rank": Range(low=0, high=128, step=8),

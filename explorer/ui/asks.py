@@ -9,6 +9,8 @@ from explorer.recipe import BEST, DATA_FREE, RANGES, Range, Recipe
 
 AUTO = "auto"
 PERCENT = ("sparsity", "keep", "depth", "width", "heads")
+NUMBERS = ("residual_rank", "heal", "heal_rate", "heal_seed")
+METHODS = ("prune", "quant", "factorize")
 
 
 class Controls(NamedTuple):
@@ -24,14 +26,19 @@ class Controls(NamedTuple):
     pattern: Any = "unstructured"
     scope: Any = "row"
     quant: Any = AUTO
+    double: Any = False
     factorize: Any = AUTO
     allocate: Any = "uniform"
     depth: Any = 0
+    depth_by: Any = "influence"
     width: Any = 0
+    width_by: Any = "nystrom"
     heads: Any = 0
     residual_rank: Any = 0
     rotate: Any = False
     heal: Any = 0
+    heal_rate: Any = 1
+    heal_seed: Any = 0
     layers: Any = ""
     protect: Any = ""
     prompt: Any = ""
@@ -60,18 +67,19 @@ def ask_from(values: Controls, calibrated: bool = True) -> Ask:
     shares: dict[str, Any] = {
         name: _nearest(_number(getattr(values, name), _plain(name)) / 100, RANGES[name]) for name in PERCENT
     }
-    methods = {name: str(getattr(values, name)) for name in ("prune", "quant", "factorize")}
+    methods = {name: str(getattr(values, name)) for name in METHODS}
     automatic = _automatic(values, shares, calibrated)
     words: dict[str, Any] = {name: automatic[name] if method == AUTO else method for name, method in methods.items()}
-    words |= {name: str(getattr(values, name)) for name in ("group", "pattern", "scope", "allocate")}
+    words |= {name: str(getattr(values, name)) for name in ("group", "pattern", "scope", "allocate", "depth_by", "width_by")}
+    numbers = {name: _nearest(_number(getattr(values, name), _plain(name)), RANGES[name]) for name in NUMBERS}
     recipe = Recipe(
         **shares,
         **words,
         bits=int(_number(values.bits, 16)),
         head_bits=int(_number(values.head_bits, 16)),
-        residual_rank=int(_nearest(_number(values.residual_rank, 0), RANGES["residual_rank"])),
+        **numbers,
+        double=bool(values.double),
         rotate=bool(values.rotate),
-        heal=int(_nearest(_number(values.heal, 0), RANGES["heal"])),
         layers=str(values.layers or ""),  # type: ignore[arg-type]
         protect=str(values.protect or ""),  # type: ignore[arg-type]
     )
@@ -86,24 +94,21 @@ def ask_from(values: Controls, calibrated: bool = True) -> Ask:
 
 
 def controls_from(recipe: Recipe) -> tuple[Any, ...]:
-    """The recipe controls' values, in order: sliders hold per cent, choices hold text, default methods are `auto`."""
-    plain, known = Recipe(), {field.name for field in fields(Recipe)}
-    found: list[Any] = []
-    for name in RECIPE_CONTROLS:
-        value = getattr(recipe, name) if name in known else getattr(Controls(), name)
-        if name in PERCENT:
-            value = round(value * 100)
-        elif name in ("layers", "protect"):
-            value = "; ".join(value)
-        elif name in ("prune", "quant", "factorize") and value == getattr(plain, name):
-            value = AUTO
-        found.append(str(value) if name in ("bits", "head_bits") else value)
-    return tuple(found)
+    """The recipe controls' values, in order, of which `ask_from` makes this recipe: sliders hold per cent, choices hold
+    text, and a method is `auto` wherever that comes to the same."""
+    known = {field.name for field in fields(Recipe)}
+    found = {name: getattr(recipe if name in known else Controls(), name) for name in RECIPE_CONTROLS}
+    found |= {name: round(found[name] * 100) for name in PERCENT}
+    found |= {name: "; ".join(found[name]) for name in ("layers", "protect")}
+    found |= {name: str(found[name]) for name in ("bits", "head_bits")}
+    automatic = ask_from(Controls(**found | dict.fromkeys(METHODS, AUTO))).recipe
+    found |= {name: AUTO for name in METHODS if getattr(automatic, name) == getattr(recipe, name)}
+    return tuple(found.values())
 
 
 def _automatic(values: Controls, shares: dict[str, float], calibrated: bool) -> dict[str, str]:
     plain = Recipe()
-    chosen = {name: getattr(plain, name) for name in ("prune", "quant", "factorize")}
+    chosen = {name: getattr(plain, name) for name in METHODS}
     if not calibrated:
         return chosen | DATA_FREE
     if values.level == "best":

@@ -41,12 +41,19 @@ def method_controls() -> list[Any]:
         _pick("pattern"),
         _pick("scope"),
         _pick("quant"),
+        _check("double"),
         _pick("factorize"),
         _pick("allocate"),
-        *(_percent(name, RANGES[name], 0) for name in ("depth", "width", "heads")),
+        _percent("depth", RANGES["depth"], 0),
+        _pick("depth_by"),
+        _percent("width", RANGES["width"], 0),
+        _pick("width_by"),
+        _percent("heads", RANGES["heads"], 0),
         _steps("residual_rank", RANGES["residual_rank"].high),
-        gr.Checkbox(False, label=TEXT["rotate"], info=TEXT["rotate_info"], elem_id="rotate", elem_classes="knob"),
+        _check("rotate"),
         _steps("heal", MOST_HEALING),
+        _steps("heal_rate", RANGES["heal_rate"].high, 1),
+        _steps("heal_seed", RANGES["heal_seed"].high),
         *(
             gr.Textbox("", label=TEXT[name], placeholder=TEXT[f"{name}_info"], max_lines=1, elem_id=name)
             for name in ("layers", "protect")
@@ -117,12 +124,16 @@ def _percent(name: str, range_: Range, value: int) -> gr.Slider:
     )
 
 
-def _steps(name: str, high: float) -> gr.Slider:
+def _check(name: str) -> gr.Checkbox:
+    return gr.Checkbox(False, label=TEXT[name], info=TEXT[f"{name}_info"], elem_id=name, elem_classes="knob")
+
+
+def _steps(name: str, high: float, value: float = 0) -> gr.Slider:
     range_ = RANGES[name]
     return gr.Slider(
         range_.low,
         high,
-        0,
+        value,
         step=range_.step,
         label=TEXT[name],
         info=TEXT[f"{name}_info"],
