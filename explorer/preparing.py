@@ -1,5 +1,6 @@
 """Facts of one model worked out in the pauses of everything else, once, and kept on disk."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,9 +82,13 @@ class Preparation:
 
         def work() -> None:
             pause = threading.Event()
-            for _ in chain.from_iterable(part() for part in (self.steps, *more)):
-                while self._visitors and not self._waiting:
-                    pause.wait(0.05)
+            try:
+                for _ in chain.from_iterable(part() for part in (self.steps, *more)):
+                    while self._visitors and not self._waiting:
+                        pause.wait(0.05)
+            except Exception as fault:
+                logging.getLogger(__name__).exception("preparing failed")
+                self.note = f"Preparing ended early ({fault}): the terminal says more."
 
         thread = threading.Thread(target=work, name="prepare", daemon=True)
         thread.start()

@@ -175,7 +175,7 @@ def _without(bench: Workbench, exact: nn.Module, ids: Tensor, count: int) -> dic
     """The KL with so many blocks gone, and the old name of each matrix that is left; None where that cannot be."""
     base = bench.loaded.model
     blocks = len(blocks_of(base)[1])
-    depth = round(count / blocks, 4)
+    depth = round(count / blocks, 2)  # a place of the slider, which stands for as many blocks where these are below 100
     try:
         smaller = bench.variants.unsettled(Recipe(depth=depth)).model
     except ValueError:

@@ -5,6 +5,7 @@ import copy
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Variants:
     ) -> None:
         self._base, self._facts, self._folder, self._step = base, facts, folder, step
         self._teach = teach
-        self._siblings = siblings(base)
+        self.siblings = siblings(base)
         shapes: dict[int, Any] = {id(t): torch.empty_like(t, device="meta") for t in base.buffers()}
         shapes |= {id(p): nn.Parameter(torch.empty_like(p, device="meta"), False) for p in base.parameters()}
         self._shapes = copy.deepcopy(base, shapes)  # what is tied stays tied, and no weight is copied
@@ -178,7 +179,8 @@ class Variants:
     def _recall(self, recipe: Recipe) -> Variant | None:
         found = self._ready.get(recipe)
         if found:
-            self._ready.move_to_end(recipe)
+            with suppress(KeyError):  # the engine may just have let it go
+                self._ready.move_to_end(recipe)
         return found
 
     def _reduced(self, recipe: Recipe) -> nn.Module:
@@ -192,7 +194,7 @@ class Variants:
         predicted = self.predictor(recipe).predict(recipe, built.allotted)
         with torch.no_grad():
             stored, weights = size.stored_bytes(built.model), size.kept_parameters(built.model)
-            model = settle(built.model, self._siblings)
+            model = settle(built.model, self.siblings)
         notes = [*notes_of(model), *([built.note] if built.note else [])]
         footprint = size.footprint(
             stored,
@@ -231,14 +233,14 @@ class Variants:
         if known:
             return known.model
         built = self.unsettled(recipe)
-        return self._step(lambda: settle(built.model, self._siblings))  # type: ignore[no-any-return]
+        return self._step(lambda: settle(built.model, self.siblings))  # type: ignore[no-any-return]
 
     def forget(self) -> None:
         """What was made with facts that are better now, or is being made with them."""
         self._turn += 1
         for stale in (self._ready, self.allotted, self.curves):
-            for recipe in [recipe for recipe in stale if not recipe.data_free]:
-                stale.pop(recipe)  # type: ignore[attr-defined]
+            for recipe in [recipe for recipe in list(stale) if not recipe.data_free]:
+                stale.pop(recipe, None)  # type: ignore[attr-defined]
 
     def _file(self, recipe: Recipe) -> Path:
         return kept.file_of(self._folder, self._facts.tokens, recipe)

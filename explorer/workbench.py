@@ -152,9 +152,10 @@ class Workbench:
 
     # weights that are really changed, and really run
 
-    def apply(self, recipe: Recipe) -> Iterator[float]:
-        """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop."""
-        yield from self.variants.apply(recipe)
+    def apply(self, recipe: Recipe, stopped: Callable[[], bool] = lambda: False) -> Iterator[float]:
+        """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop; to keep
+        what healing has reached, `stopped` says so and the caller goes on to the end (see `Variants.apply`)."""
+        yield from self.variants.apply(recipe, stopped)
 
     def variant(self, recipe: Recipe) -> Variant:
         """The model of a recipe; equal recipes are one variant."""
@@ -304,7 +305,7 @@ class Workbench:
         if after.quality:
             self.curves.learn(variant.recipe, after.quality.kl)
         while len(self._measured) > 256:
-            oldest = next(iter(self._measured))
+            oldest = next(recipe for recipe in self._measured if recipe != Recipe())  # what all are compared with stays
             self._measured.pop(oldest)
             self.judged.forget(oldest)
         return after
@@ -332,9 +333,10 @@ class Workbench:
     def _forget(self) -> None:
         """What was made with facts that are better now."""
         self.variants.forget()
-        for recipe in [recipe for recipe in self._measured if not recipe.data_free]:
-            self._measured.pop(recipe)
-            self.judged.forget(recipe)
+        for recipe in [*self._measured.copy(), *self.judged.keys()]:  # copied at once: handlers go on adding
+            if isinstance(recipe, Recipe) and not recipe.data_free:
+                self._measured.pop(recipe, None)
+                self.judged.forget(recipe)
 
     def steps(self, work: Iterator[R]) -> Iterator[R]:
         """Each step of an iterator, one at a time as by `step`; a caller may stop in between."""

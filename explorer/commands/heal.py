@@ -3,12 +3,15 @@ was learned from; with `--control` also after the same steps of the plain next-t
 
 import argparse
 import json
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from explorer.commands.options import Commands, open_model, prepare, recipes_of, tell_share
@@ -41,12 +44,16 @@ def _heal(options: argparse.Namespace) -> None:
     prepare(workbench, recipes)
     original = workbench.step(lambda: quality.References(workbench.loaded.model, workbench.passages, options.tokens))
     started = time.perf_counter()
-    for share in workbench.apply(recipe):
-        curve = workbench.variants.curves.get(recipe)
-        if curve:
-            _say(curve[-1])
-        else:
-            tell_share("Compressing, and reading the teacher's lessons (written once for each model)", share)
+    curve: tuple[HealStep, ...] | None = None
+    with _until_interrupted() as stopped:
+        for share in workbench.apply(recipe, stopped):
+            curve = workbench.variants.curves.get(recipe)
+            if curve:
+                _say(curve[-1])
+            else:
+                tell_share("Compressing, and reading the teacher's lessons (written once for each model)", share)
+        if stopped():
+            recipe = replace(recipe, heal=curve[-1].step if curve else 0)
     seconds = time.perf_counter() - started
     built = {"before": workbench.variants.unsettled(replace(recipe, heal=0))}
     built["after"] = workbench.variants.unsettled(recipe)
@@ -64,6 +71,23 @@ def _heal(options: argparse.Namespace) -> None:
         "seconds": seconds,
     }
     print(json.dumps(record) if options.json else _table(recipe.words(), record, kl, built["after"].curve))
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Ctrl+C asks to stop, and what was reached is kept; a second one ends the program."""
+    asked, before = Event(), signal.getsignal(signal.SIGINT)
+
+    def ask(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        asked.set()
+        print("\nStopping after this step; what was reached is kept.", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _control(workbench: Workbench, recipe: Any) -> Built:

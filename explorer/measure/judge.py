@@ -42,6 +42,10 @@ class Judge:
         """What is known of one compressed model, passage by passage."""
         return self._scores.get(key, [])
 
+    def keys(self) -> list[Hashable]:
+        """The compressed models of which something is known."""
+        return list(self._scores)
+
     def forget(self, key: Hashable) -> None:
         """What was found out about one compressed model."""
         self._scores.pop(key, None)

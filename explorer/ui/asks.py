@@ -70,8 +70,12 @@ def ask_from(values: Controls, calibrated: bool = True) -> Ask:
     methods = {name: str(getattr(values, name)) for name in METHODS}
     automatic = _automatic(values, shares, calibrated)
     words: dict[str, Any] = {name: automatic[name] if method == AUTO else method for name, method in methods.items()}
-    words |= {name: str(getattr(values, name)) for name in ("group", "pattern", "scope", "allocate", "depth_by", "width_by")}
-    numbers = {name: _nearest(_number(getattr(values, name), _plain(name)), RANGES[name]) for name in NUMBERS}
+    words |= {
+        name: str(getattr(values, name)) for name in ("group", "pattern", "scope", "allocate", "depth_by", "width_by")
+    }
+    numbers: dict[str, Any] = {
+        name: _nearest(_number(getattr(values, name), _plain(name)), RANGES[name]) for name in NUMBERS
+    }
     recipe = Recipe(
         **shares,
         **words,

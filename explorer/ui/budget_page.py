@@ -58,7 +58,10 @@ class BudgetPage:
                     yield None, views.status(say("timing"), "busy")
             known.append(record)
         kept = self.bench.variants.predictor(choice.recipe).targets
-        yield tables(both, known, kept), views.status(say("within", words=choice.recipe.words()), "done")
+        yield (
+            tables(both, known, kept, timed=limits.ms is not None),
+            views.status(say("within", words=choice.recipe.words()), "done"),
+        )
 
 
 def limits_of(most: Sequence[object]) -> Limits:
@@ -70,23 +73,24 @@ def limits_of(most: Sequence[object]) -> Limits:
     return replace(Limits(), **{name: float(value) * UNITS[name] for name, value in numbers.items()})
 
 
-def tables(both: Sequence[Choice], known: Sequence[Measurement], kept: Sequence[Target]) -> str:
-    """The choice and the runner-up, and what became of each kind of matrix of the choice."""
+def tables(both: Sequence[Choice], known: Sequence[Measurement], kept: Sequence[Target], timed: bool) -> str:
+    """The choice and the runner-up, and what became of each kind of matrix of the choice; times where these were asked
+    for, since only then is it known what a token takes besides its products."""
     words = WORDS["budget"]
-    rows, names = map(_cells, both, known), words["names"][: len(both)]
+    rows, names = (_cells(*each, timed) for each in zip(both, known, strict=True)), words["names"][: len(both)]
     html = table("budget", words["title"], words["note"], words["columns"], names, rows)
     pairs = [(escape(one.recipe.to_query()), escape(one.recipe.words())) for one in both]
     links = "".join(f'<p><a href="?{query}">{title}</a></p>' for query, title in pairs)
     return html + region("budget-links", words["links"], "", links) + _ways(both[0].recipe, kept)
 
 
-def _cells(choice: Choice, known: Measurement) -> list[str]:
+def _cells(choice: Choice, known: Measurement, timed: bool) -> list[str]:
     return [
         number(known.size.file_bytes),
         number(choice.kl),
         number(known.quality.kl if known.quality else None),
-        number(choice.ms) if known.speed else "",
-        number(known.speed.ms_per_token) if known.speed else "",
+        number(choice.ms) if timed else "",
+        number(known.speed.ms_per_token) if timed and known.speed else "",
     ]
 
 

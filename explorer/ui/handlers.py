@@ -9,8 +9,9 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from explorer.contest import Contest
 from explorer.presets import PRESETS
@@ -35,6 +36,7 @@ SESSIONS_KEPT, RECORDS_KEPT = 256, 64
 
 Found = tuple[str | None, str | None]  # what a study found so far and the status line; None for no change
 Work = Callable[[Ask], Iterator[Found]]
+T = TypeVar("T")
 
 
 class View(NamedTuple):
@@ -55,7 +57,7 @@ class Desk:
         self.bench = bench
         self._wanted: OrderedDict[str, Ask | None] = OrderedDict()
         self._recorded: OrderedDict[Ask, tuple[str, View]] = OrderedDict()
-        self._took = {slow: deque[float](maxlen=LOOKED_AT) for slow in (False, True)}  # s of the last changes
+        self._took: OrderedDict[tuple[str, bool], deque[float]] = OrderedDict()  # s of a visit's last changes, by slow
         self.contest: Contest | None = None  # with the last rival that was met
 
     def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...] | None, str, View]]:
@@ -119,8 +121,9 @@ class Desk:
             threading.Event().wait(rest)
             if self._wanted.get(session, ask) != ask:
                 return
-            if self._slow(ask.recipe):
-                told = say("waits", words=ask.recipe.words(), seconds=f"{min(self._took[ask.recipe.slow]):.1f}")
+            if self._slow(session, ask.recipe):
+                seconds = min(self._took[session, ask.recipe.slow])
+                told = say("waits", words=ask.recipe.words(), seconds=f"{seconds:.1f}")
                 yield View(status=views.status(told, "waits"))
                 return
         ask = self._want(session, ask) or ask
@@ -129,13 +132,14 @@ class Desk:
             return self._wanted.get(session) is not ask
 
         with self.bench.visit():
-            for view in _guarded(lambda: self._follow(ask, gone)):
+            for view in _guarded(lambda: self._follow(ask, session, gone), lambda line: View(status=line)):
                 if gone():
-                    yield View()  # gradio sends the last view again when a stream ends: it must say nothing
-                    return
+                    break
                 yield view
+        if gone():
+            yield View()  # gradio sends the last view again when a stream ends: it must say nothing
 
-    def _follow(self, ask: Ask, gone: Callable[[], bool]) -> Iterator[View]:
+    def _follow(self, ask: Ask, session: str, gone: Callable[[], bool]) -> Iterator[View]:
         """Apply → texts begin → first quality → texts → timing → better figures; everything belongs to one setting."""
         recipe, began = ask.recipe, time.perf_counter()
         yield _busy(say("applying", words=recipe.words()), query=recipe.to_query())
@@ -143,14 +147,17 @@ class Desk:
             for share in self.bench.prepare():
                 yield _busy(say("preparing", share=f"{share * 100:.0f}"))
         known_before, applied = self.bench.variants.known(recipe), time.perf_counter()
-        for share in self.bench.apply(recipe):
-            if recipe.slow:
+        for share in self.bench.apply(recipe, gone):
+            if gone() and not self.bench.variants.curves.get(recipe):
+                return  # where healing has begun, what it reached is kept
+            if recipe.slow and not gone():
                 yield _busy(self._how_far(recipe, share))
-            elif gone():
-                return
+        if gone():
+            self._keep_healed(recipe)
+            return
         variant = self.bench.variant(recipe)
         if not known_before:
-            self._took[recipe.slow].append(time.perf_counter() - applied)
+            self._keep_time(session, recipe.slow, time.perf_counter() - applied)
         known = self.bench.record(variant)
         yield _busy(say("applying", words=recipe.words()), cards=self._cards(recipe))
         writing, rounds = self._write(ask, gone), self._timed(variant)
@@ -203,12 +210,24 @@ class Desk:
                 self.bench.record(self.bench.variant(Recipe()), speed=original)
             yield self.bench.record(variant, speed=compressed)
 
-    def _slow(self, recipe: Recipe) -> bool:
+    def _slow(self, session: str, recipe: Recipe) -> bool:
         """Whether to wait for a button: both of the last two changes of this kind took long, and this is a new one."""
-        took = self._took[recipe.slow]
+        took = self._took.get((session, recipe.slow), ())
         return (
             len(took) == LOOKED_AT and min(took) > LONG_SECONDS[recipe.slow] and not self.bench.variants.known(recipe)
         )
+
+    def _keep_time(self, session: str, slow: bool, seconds: float) -> None:
+        self._took.setdefault((session, slow), deque(maxlen=LOOKED_AT)).append(seconds)
+        while len(self._took) > 2 * SESSIONS_KEPT:
+            self._took.popitem(last=False)
+
+    def _keep_healed(self, recipe: Recipe) -> None:
+        """A row for the recipe of as many steps as were done before Stop."""
+        curve = self.bench.variants.curves.get(recipe)
+        done = replace(recipe, heal=curve[-1].step if curve else 0)
+        if recipe.heal and done != recipe and self.bench.variants.known(done):
+            self.bench.record(self.bench.variant(done))
 
     def recorded(self, ask: Ask) -> View | None:
         """What the page showed when this was last run to its end, and the time it says so; None where it never was."""
@@ -254,7 +273,8 @@ class Desk:
         """What `work` finds out, told at most once a second and at its end; Stop and a new setting end it."""
         if not self.bench.ready.is_set():
             return
-        try:
+
+        def told() -> Iterator[Found]:
             ask = self.ask(values)
             ask = self._want(session, ask) or ask
             shown, found = 0.0, None
@@ -268,8 +288,8 @@ class Desk:
                         yield found
             if found:
                 yield found
-        except ValueError as problem:
-            yield None, views.status(say("failed", problem=problem), "error")
+
+        yield from _guarded(told, lambda line: (None, line))
 
     def applied(self, recipe: Recipe) -> Iterator[Found]:
         """A study's first part: the setting's model, made where it is not there yet."""
@@ -286,6 +306,8 @@ class Desk:
     def calibration(self) -> tuple[str, bool]:
         """What the page says of the calibration, and whether it is done."""
         share, tokens = self.bench.prepared, self.bench.facts.tokens if self.bench.ready.is_set() else 0
+        if self.bench.ready.is_set() and self.bench.preparation.note:
+            return views.calibration(self.bench.preparation.note, share), True
         if share == 1.0:
             curves = self.bench.curves
             name = "calibrated" if curves.done == 1 else "curves"
@@ -326,16 +348,16 @@ def _pane(recipe: Recipe | None, piece: Piece, other: str) -> str:
     return views.pane(title, detail, text, other, side="original" if recipe is None else "compressed")
 
 
-def _guarded(work: Callable[[], Iterator[View]]) -> Iterator[View]:
-    """The views of `work`; a failure becomes one sentence in the status line and a line in the log."""
+def _guarded(work: Callable[[], Iterator[T]], failed: Callable[[str], T]) -> Iterator[T]:
+    """What `work` finds; a failure becomes one sentence in the status line, one not foreseen also a line in the log."""
     try:
         yield from work()
     except (ValueError, MemoryError) as problem:
-        yield View(status=views.status(say("failed", problem=problem), "error"))
+        yield failed(views.status(say("failed", problem=problem), "error"))
     except Exception:
         logging.getLogger(__name__).exception("a handler failed")
         fault = "an unexpected fault; the terminal says more."
-        yield View(status=views.status(say("failed", problem=fault), "error"))
+        yield failed(views.status(say("failed", problem=fault), "error"))
 
 
 def _busy(sentence: str, **parts: str) -> View:

@@ -65,6 +65,7 @@ class Studies:
         recipe = ask.recipe
         if recipe == Recipe():
             raise ValueError("nothing is compressed yet.")
+        yield from self.desk.applied(recipe)
         rows: list[LayerReading] = []
         for rows in self.bench.layers(recipe):
             yield self._layer_table(recipe, rows), views.status(say("layers", done=len(rows)), "busy")

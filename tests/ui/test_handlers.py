@@ -205,3 +205,31 @@ def test_where_the_last_changes_took_long_a_slider_waits_for_a_button(
     assert 'data-state="waits"' in status and "waits for Apply" in status
     assert (run(desk, values._replace(bits="5"))[-1].status or "").count("done")  # the button
     assert 'data-state="waits"' not in moved("5")  # what is there already needs no waiting
+
+
+def test_a_stop_keeps_what_healing_has_reached(desk: Desk, values: Controls) -> None:
+    asked = values._replace(bits="4", quant="rtn", heal=100)
+    desk.preview(asked, "a")
+    told = []
+    for view in desk.live(asked, "a", rest=0):
+        told.append(view)
+        curve = desk.bench.variants.curves.get(ask_from(asked).recipe)
+        if curve and curve[-1].step >= 2:
+            desk.stop("a")
+    healed = [m.recipe.heal for m in desk.bench.history() if m.recipe.heal]
+    assert told[-1] == View() and len(healed) == 1 and 2 <= healed[0] < 100
+
+
+def test_a_fault_in_a_study_is_one_sentence(desk: Desk, values: Controls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Workbench, asked: Recipe) -> Iterator[Performance]:
+        raise RuntimeError("a bug")
+        yield
+
+    monkeypatch.setattr(studies, "profile", broken)
+    *_, (tables, status) = Studies(desk).speed(values, "a")
+    assert tables is None and 'data-state="error"' in (status or "") and "a bug" not in (status or "")
+
+
+def test_why_preparing_ended_early_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk.bench.preparation, "note", "Too little memory.")
+    assert "Too little memory." in desk.calibration()[0] and desk.calibration()[1]
