@@ -8,8 +8,9 @@ grows with its square); the parts are taken to add up. Times of products are tho
 
 import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,16 @@ from explorer.files import replacing
 from explorer.layers import choice
 from explorer.layers.kernels import Decoded
 from explorer.layers.linear import CompressedLinear
-from explorer.layers.storage import Stored, tensors_of
-from explorer.layers.targets import Target, blocks_of, siblings, targets, weight_of
+from explorer.layers.storage import Spec, empty, stored_bytes
+from explorer.layers.targets import Target, blocks_of, targets, weight_of
 from explorer.measure import layers, machine, quality
 from explorer.model import hub
+from explorer.model.plan import plans
 from explorer.model.preflight import check_memory
 from explorer.recipe import Recipe
 from explorer.workbench import Workbench
 
-VERSION = 3
+VERSION = 4
 PROBE_TEXTS, PROBE_TOKENS = 4, 96  # of calibration text, tokens of each
 DROPPED = (1, 2, 3)  # blocks taken out
 
@@ -45,6 +47,10 @@ class Way:
     def plain(self) -> bool:
         """Bits and nothing else: all that an embedding and a head can have."""
         return self.sparsity == 0 and self.keep == 1
+
+    @property
+    def name(self) -> str:
+        return f"{self.bits} {self.sparsity:g} {self.keep:g}"
 
     @property
     def recipe(self) -> Recipe:
@@ -66,6 +72,7 @@ WAYS = (
 )
 MEASURED = Way(bits=3)  # in which every matrix is swapped in by itself
 
+Known = dict[str, Any]  # what a file holds
 Times = dict[tuple[str, tuple[int, int]], float]  # ms of a token, by kernel and shape
 
 
@@ -101,74 +108,63 @@ class Trade:
 
 
 def trades(bench: Workbench, folder: Path) -> Iterator[float | list[Trade]]:
-    """Measure each matrix once, or take what an earlier call has kept; yields the share done, at the end the trades,
-    the whole model's first. ValueError before the facts are known."""
+    """Measure each matrix once, and keep that for the next call, also where this one is stopped; yields the share done,
+    at the end the trades, the whole model's first. ValueError before the facts are known."""
     if bench.prepared < 1:
         raise ValueError("This needs the calibration, which is not done yet.")
     file = folder / f"{bench.fingerprint}.json"
     known = _read(file)
-    if known is None:
-        for done in _measured(bench):
-            if isinstance(done, float):
-                yield done
-            else:
-                known = done
-        with replacing(file) as partial:
-            partial.write_text(json.dumps({"version": VERSION} | (known or {})), encoding="utf-8")
-    assert known is not None
+    before = json.dumps(known)
+    try:
+        yield from _measured(bench, known)
+    finally:
+        if json.dumps(known) != before:
+            with replacing(file) as partial:
+                partial.write_text(json.dumps(known), encoding="utf-8")
     yield _assembled(bench, known)
 
 
-def _measured(bench: Workbench) -> Iterator[float | dict[str, Any]]:
-    """Shares done; at the end what is kept: of each matrix its shape, its KL alone, and by way the power of its error,
-    its bytes and its products; of each number of blocks gone, the KL and which names are left."""
-    base = bench.loaded.model
+def _measured(bench: Workbench, known: Known) -> Iterator[float]:
+    """Fill in what is missing of the known: of each matrix its KL alone, and by way the power of its error; of each
+    number of blocks gone, the KL and which names are left. Yields the share done."""
+    base, rows = bench.loaded.model, known["rows"]
     found = [target for target in targets(base) if not target.tied_to]
-    rows: dict[str, dict[str, Any]] = {t.name: {"shape": list(t.shape), "ways": []} for t in found}
     windows = [w[0] for w in bench.facts.windows if w.shape[1] >= PROBE_TOKENS]
     ids = torch.stack([window[:PROBE_TOKENS] for window in windows[:PROBE_TEXTS]])
-    check_memory(8 * sum(p.numel() for p in base.parameters()))
-    exact = bench.step(lambda: copy.deepcopy(base).float())
-    small = bench.step(lambda: quality.decoded(bench.variants.unsettled(MEASURED.recipe).model).float())
-    for done, (target, kl) in enumerate(bench.steps(layers.alone(exact, small, targets(base), ids)), 1):
-        rows[target.name]["kl"] = kl
-        yield 0.6 * done / len(found)
-    del small
+    unknown = [target for target in found if target.name not in rows]
+    if unknown or known["gone"] is None:
+        check_memory(8 * sum(p.numel() for p in base.parameters()))
+        exact = bench.step(lambda: copy.deepcopy(base).float())
+    if unknown:
+        small = bench.step(lambda: quality.decoded(bench.variants.unsettled(MEASURED.recipe).model).float())
+        names = {target.name for target in unknown}
+        swapped = [target for target in targets(base) if target.name in names or target.tied_to in names]
+        for target, kl in bench.steps(layers.alone(exact, small, swapped, ids)):
+            rows[target.name] = {"kl": kl, "errors": {}}
+            yield 0.6 * len(rows) / len(found)
+        del small
     for done, way in enumerate(WAYS, 1):
-        built = bench.variants.unsettled(way.recipe).model
-        for target in found:
-            if way.plain or target.kind in ("attention", "mlp"):
-                about = bench.step(lambda built=built, target=target: _kept(bench, built, target))  # type: ignore[misc]
-                rows[target.name]["ways"].append(asdict(way) | about)
-        yield 0.6 + 0.35 * done / len(WAYS)
-    gone = []
-    for count in DROPPED:
-        lost = bench.step(lambda count=count: _without(bench, exact, ids, count))  # type: ignore[misc]
-        gone += [lost] if lost else []
-    yield {"rows": rows, "gone": gone}
+        places = [t for t in found if way.plain or t.kind in ("attention", "mlp")]
+        if any(way.name not in rows[target.name]["errors"] for target in places):
+            built = bench.variants.unsettled(way.recipe).model
+            for target in places:
+                error = bench.step(lambda built=built, target=target: _error(bench, built, target))  # type: ignore[misc]
+                rows[target.name]["errors"][way.name] = error
+            yield 0.6 + 0.35 * done / len(WAYS)
+    if known["gone"] is None:
+        lost = [bench.step(lambda count=count: _without(bench, exact, ids, count)) for count in DROPPED]  # type: ignore[misc]
+        known["gone"] = [one for one in lost if one]
 
 
 @torch.no_grad()
-def _kept(bench: Workbench, built: nn.Module, target: Target) -> dict[str, Any]:
-    """Of a matrix as it is stored: E‖(W − Ŵ) x‖², bytes, and (kernel, shape) of its products."""
+def _error(bench: Workbench, built: nn.Module, target: Target) -> float:
+    """E‖(W − Ŵ) x‖² of a matrix as it is stored."""
     module, plain = built.get_submodule(target.name), weight_of(bench.loaded.model.get_submodule(target.name))
-    inside = isinstance(module, CompressedLinear)
-    stored: list[Stored] = module.stored() if inside else [module.stored]  # type: ignore[operator, assignment, list-item]
-    weight: Tensor = module.weight() if inside else stored[0].dense().float()  # type: ignore[operator, assignment]
+    weight: Tensor = module.weight() if isinstance(module, CompressedLinear) else module.stored.dense().float()  # type: ignore[operator, union-attr]
     lost = weight - plain.float()
     gram = bench.facts.gram(target.name) if target.kind in ("attention", "mlp") else None
     power = lost.square() if gram is None else (lost @ gram) * lost
-    return {
-        "error": max(float(power.sum()), 0.0),
-        "size": sum(t.numel() * t.element_size() for part in stored for t in tensors_of(part).values()),
-        "products": [[_kernel(part), *part.shape] for part in stored],
-    }
-
-
-def _kernel(stored: Stored) -> str:
-    """The name that the kernel table has for what multiplies by it."""
-    kind = choice.choose(stored)
-    return "dense" if kind is Decoded else kind.named(stored)
+    return max(float(power.sum()), 0.0)
 
 
 def _without(bench: Workbench, exact: nn.Module, ids: Tensor, count: int) -> dict[str, Any] | None:
@@ -188,16 +184,27 @@ def _without(bench: Workbench, exact: nn.Module, ids: Tensor, count: int) -> dic
     return {"depth": depth, "kl": float((p.exp() * (p - q)).sum(1).mean()), "left": left}
 
 
-def _assembled(bench: Workbench, known: Mapping[str, Any]) -> list[Trade]:
+def _assembled(bench: Workbench, known: Known) -> list[Trade]:
     base, times = bench.loaded.model, _times(bench)
-    found = targets(base)
+    found = [target for target in targets(base) if not target.tied_to]
     outside = {t.name for t in found if t.kind in ("embedding", "head")}
-    looked_up = {t.name for t in found if t.kind == "embedding"} - {t.tied_to for t in found}
-    groups = {name: tuple(group) for group in siblings(base) for name in group}
-    rows: Mapping[str, Mapping[str, Any]] = known["rows"]
-    options = {name: _options(row, {} if name in looked_up else times) for name, row in rows.items()}
-    whole = {name: name for name in rows}
-    cuts = [{"depth": 0.0, "kl": 0.0, "left": whole}, *known["gone"]]
+    multiplied = {t.name for t in found if t.kind != "embedding"} | {t.tied_to for t in targets(base)}
+    groups = {name: tuple(group) for group in bench.variants.siblings for name in group}
+    dtype = next(base.parameters()).dtype
+    kernel_of = cache(_kernel)  # for this call: a better table may change what is chosen
+    options: dict[str, list[Option]] = {t.name: [] for t in found}
+    for way in WAYS:
+        planned = plans(targets(base), way.recipe)
+        for target in found:
+            row = known["rows"][target.name]
+            if way.name in row["errors"]:
+                factors, error = planned[target.name].factors, row["errors"][way.name]
+                size = sum(stored_bytes(shape, spec, dtype.itemsize) for shape, spec in factors)
+                ms = sum(_ms(times, kernel_of(*factor, dtype), factor[0], target.shape) for factor in factors)
+                nats = row["kl"] * error / max(row["errors"][MEASURED.name], 1e-30)
+                option = Option(way=way, size=size, kl=nats, ms=ms if target.name in multiplied else 0.0)
+                options[target.name].append(option)
+    cuts = [{"depth": 0.0, "kl": 0.0, "left": {name: name for name in options}}, *(known["gone"] or [])]
     result = []
     for cut in cuts:
         new_of = {old: new for new, old in cut["left"].items()}
@@ -211,15 +218,11 @@ def _assembled(bench: Workbench, known: Mapping[str, Any]) -> list[Trade]:
     return result
 
 
-def _options(row: Mapping[str, Any], times: Times) -> list[Option]:
-    ways = [(Way(bits=w["bits"], sparsity=w["sparsity"], keep=w["keep"]), w) for w in row["ways"]]
-    at = next(w["error"] for way, w in ways if way == MEASURED)
-    shape = (row["shape"][0], row["shape"][1])
-    found = []
-    for way, kept in ways:
-        ms = sum(_ms(times, kernel, (rows, columns), shape) for kernel, rows, columns in kept["products"])
-        found.append(Option(way=way, size=kept["size"], kl=row["kl"] * kept["error"] / max(at, 1e-30), ms=ms))
-    return found
+def _kernel(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> str:
+    """The name that the kernel table has for what multiplies by a matrix stored so."""
+    stored = empty(shape, spec, dtype)
+    kind = choice.choose(stored)
+    return "dense" if kind is Decoded else kind.named(stored)
 
 
 def _ms(times: Times, kernel: str, shape: tuple[int, int], whole: tuple[int, int]) -> float:
@@ -254,18 +257,14 @@ def _times(bench: Workbench) -> Times:
     return {(each.kernel, each.shape): each.ms.value for each in known.products if each.tokens == 1}
 
 
-def _read(file: Path) -> dict[str, Any] | None:
-    """What was kept, or None where that cannot be used."""
+def _read(file: Path) -> Known:
+    """What was kept, and nothing where that cannot be used."""
+    nothing: Known = {"version": VERSION, "rows": {}, "gone": None}
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept: Known = json.loads(file.read_text(encoding="utf-8"))
         rows, gone = kept["rows"], kept["gone"]
-        for row in rows.values():
-            ways = [Way(bits=w["bits"], sparsity=w["sparsity"], keep=w["keep"]) for w in row["ways"]]
-            figures = [row["kl"], *(w[name] for w in row["ways"] for name in ("error", "size"))]
-            sound = len(row["shape"]) == 2 and MEASURED in ways and all(float(figure) >= 0 for figure in figures)
-            if not sound or not all(len(product) == 3 for w in row["ways"] for product in w["products"]):
-                return None
-        left = all(set(cut["left"].values()) <= rows.keys() and float(cut["kl"]) >= 0 for cut in gone)
-        return {"rows": rows, "gone": gone} if kept["version"] == VERSION and rows and left else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return None
+        sound = all(float(row["kl"]) >= 0 and all(e >= 0 for e in row["errors"].values()) for row in rows.values())
+        left = all(set(cut["left"].values()) <= rows.keys() and float(cut["kl"]) >= 0 for cut in gone or ())
+        return kept if kept["version"] == VERSION and sound and left else nothing
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return nothing

@@ -1,13 +1,17 @@
 """What every way of keeping a matrix costs: measured once, kept, and of the model alone."""
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from explorer import trade
+from explorer.layers.targets import Target, targets
 from explorer.recipe import Recipe
-from explorer.trade import WAYS, WIDTHS, Trade
+from explorer.trade import WIDTHS, Trade
 from explorer.workbench import Workbench
 
 
@@ -37,16 +41,40 @@ def test_no_way_is_beaten_by_another_in_everything(measured: list[Trade]) -> Non
             assert one.way.plain or not better
 
 
-def test_bytes_are_those_of_a_model_kept_so(workbench: Workbench) -> None:
-    known = [row for row in trade._measured(workbench) if isinstance(row, dict)][-1]["rows"]
-    inside = [name for name in known if "layers" in name]
+def test_bytes_are_those_of_a_model_kept_so(workbench: Workbench, measured: list[Trade]) -> None:
+    shapes = {t.name: t.shape for t in targets(workbench.loaded.model)}
     element = next(workbench.loaded.model.parameters()).element_size()
-    before = sum(known[n]["shape"][0] * known[n]["shape"][1] * element for n in inside)
-    for way in WAYS:
-        rows = [next(w for w in known[n]["ways"] if all(w[k] == v for k, v in vars(way).items())) for n in inside]
-        recipe = Recipe(bits=way.bits, sparsity=way.sparsity, keep=way.keep, quant=way.recipe.quant)
-        saved = workbench.preview(Recipe()).file_bytes.value - workbench.preview(recipe).file_bytes.value
-        assert saved == before - sum(row["size"] for row in rows), way
+    seen = set()
+    for curve in measured[0].curves:
+        before = sum(math.prod(shapes[name]) * element for name in curve.names)
+        for option in [] if curve.outside else curve.options:
+            own = ",".join(f"{name}:{value:g}" for name, value in vars(option.way).items())
+            recipe = Recipe(layers=tuple(f"{name}={own}" for name in curve.names), quant=option.way.recipe.quant)
+            saved = workbench.preview(Recipe()).file_bytes.value - workbench.preview(recipe).file_bytes.value
+            assert saved == before - option.size, own
+            seen.add(option.way)
+    assert len(seen) > len(WIDTHS)  # zeros or factors too
+
+
+def test_a_measurement_that_was_stopped_goes_on_where_it_was(
+    workbench: Workbench, measured: list[Trade], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapped: list[str] = []
+    alone = trade.layers.alone
+
+    def counted(*given: Any) -> Iterator[tuple[Target, float]]:
+        for target, kl in alone(*given):
+            swapped.append(target.name)
+            yield target, kl
+
+    monkeypatch.setattr(trade.layers, "alone", counted)
+    for stop_after in (3, 12, 18):
+        steps = trade.trades(workbench, tmp_path / "again")
+        for _ in zip(range(stop_after), steps, strict=False):
+            pass
+        steps.close()  # type: ignore[attr-defined]
+    assert list(trade.trades(workbench, tmp_path / "again"))[-1] == measured
+    assert len(swapped) == len(set(swapped)) == 15
 
 
 @pytest.mark.parametrize("damage", ["rows", "version", "text", "left"])
@@ -56,7 +84,7 @@ def test_a_damaged_file_counts_as_absent(
     file = next((tmp_path / "budget").iterdir())
     kept = json.loads(file.read_text())
     if damage == "rows":
-        kept["rows"]["model.layers.0.mlp.up_proj"]["ways"][0]["error"] = -1
+        kept["rows"]["model.layers.0.mlp.up_proj"]["errors"]["4 0 1"] = -1
     elif damage == "left":
         kept["gone"][0]["left"]["model.layers.0.mlp.up_proj"] = "nothing"
     else:
