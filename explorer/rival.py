@@ -37,24 +37,23 @@ class Rival:
     note: str = ""
 
 
-def open_rival(name: str, device: str = "cpu", say: Callable[[str], None] = lambda _: None) -> Rival:
-    """ModelRejected in one sentence where the name, folder or file cannot be opened."""
-    folder = Path(name) if len(name) < 1000 else None
-    if folder and folder.is_dir() and export.is_export(folder):
-        model, tokenizer, recipe = export.read(folder)
-        base, allotted, source, note = hub.structure(folder), export.described(folder)[1], folder, recipe.words()
+def open_rival(place: hub.Place, device: str = "cpu") -> Rival:
+    """ModelRejected in one sentence where the folder cannot be opened."""
+    if export.is_export(place.folder):
+        model, tokenizer, recipe = export.read(place.folder)
+        base, allotted, note = hub.structure(place.folder), export.described(place.folder)[1], recipe.words()
         model = model.to(device)
     else:
-        loaded = hub.load(name, device=device, say=say)
+        loaded = hub.open_place(place, device=device)
         base = model = loaded.model
-        tokenizer, recipe, allotted, source, note = loaded.tokenizer, Recipe(), NOTHING, loaded.folder, loaded.note
+        tokenizer, recipe, allotted, note = loaded.tokenizer, Recipe(), NOTHING, place.note
     found = targets(base)
     kept = size.Predictor(base, found).predict(recipe, allotted)
-    stored = check_folder(source).tensor_bytes
-    if name.endswith(".gguf"):
-        stored, note = Path(name).expanduser().stat().st_size, GGUF_NOTE
+    stored = check_folder(place.folder).tensor_bytes
+    if place.name.endswith(".gguf"):
+        stored, note = Path(place.name).expanduser().stat().st_size, GGUF_NOTE
     return Rival(
-        name=name,
+        name=place.name,
         model=model,
         tokenizer=tokenizer,
         size=replace(kept, file_bytes=Reading(value=stored, unit="bytes", how="measured")),
@@ -74,11 +73,18 @@ class Rivalry:
         self._nats: dict[Recipe | None, list[float]] = {}  # None: the rival's
 
     def open(self, name: str) -> Rival:
-        """The rival of this name, opened anew unless it is the one that is there."""
+        """As `opening`, in one go."""
+        return hub.told(self.opening(name), lambda _: None)
+
+    def opening(self, name: str) -> hub.Telling[Rival]:
+        """The rival of this name, opened anew unless it is the one that is there; it is fetched beside the steps on the
+        model, which go on meanwhile, and a caller may stop."""
         if self.rival is None or self.rival.name != name:
             self.rival = None  # its memory first
             self._nats.pop(None, None)
-            self.rival = self.bench.step(partial(open_rival, name, self.bench.device))
+            place = yield from hub.locate(name, self.bench.step)
+            yield f"Opening {name}."
+            self.rival = self.bench.step(partial(open_rival, place, self.bench.device))
         return self.rival
 
     def meet(

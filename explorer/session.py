@@ -86,7 +86,7 @@ def _harmless(value: Any) -> Any:
 
 
 def arguments_of(recipe: Recipe) -> str:
-    """A recipe as options of the command line."""
+    """A recipe as options of the command line, quoted for a shell: visitors write its names."""
     plain, words = Recipe(), []
     for field in fields(Recipe):
         value = getattr(recipe, field.name)
@@ -94,7 +94,7 @@ def arguments_of(recipe: Recipe) -> str:
             continue
         option = f"--{field.name.removesuffix('s') if field.name == 'layers' else field.name}".replace("_", "-")
         if isinstance(value, tuple):
-            words += [f"{option} '{entry}'" for entry in value]
+            words += [f"{option}={shlex.quote(entry)}" for entry in value]  # = as a name may begin with a dash
         else:
             words.append(option if value is True else f"{option} {value}")
     return " ".join(words)

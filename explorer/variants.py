@@ -82,8 +82,8 @@ class Variants:
     def apply(self, recipe: Recipe, stopped: Stopped = lambda: False) -> Iterator[float]:
         """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop.
 
-        When `stopped` says so, healing ends early: what there is then is the recipe with the steps that were done, the
-        last of its curve, and published as that.
+        When `stopped` says so, healing ends early, and a caller who goes on to the end gets the recipe with the steps
+        that were done, the last of its curve, published as that.
         """
         if self._recall(recipe):
             return

@@ -153,8 +153,7 @@ class Workbench:
     # weights that are really changed, and really run
 
     def apply(self, recipe: Recipe, stopped: Callable[[], bool] = lambda: False) -> Iterator[float]:
-        """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop; to keep
-        what healing has reached, `stopped` says so and the caller goes on to the end (see `Variants.apply`)."""
+        """Make the model of a recipe, step by step; yields the share done. See `Variants.apply`."""
         yield from self.variants.apply(recipe, stopped)
 
     def variant(self, recipe: Recipe) -> Variant:

@@ -1,6 +1,7 @@
 """A second model beside the first: opened from all that can be opened, and met on the same text."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def met(rivalry: Rivalry, recipes: list[Recipe], tokens: int = 20) -> Contest:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])
 def test_a_plain_model_costs_what_its_tensors_and_products_do(folders: dict[str, Path], name: str) -> None:
-    rival, loaded = open_rival(str(folders[name])), hub.load(str(folders[name]))
+    place = hub.told(hub.locate(str(folders[name])), lambda _: None)
+    rival, loaded = open_rival(place), hub.load(str(folders[name]))
     assert rival.size.file_bytes.value == size.stored_bytes(loaded.model) and rival.size.file_bytes.how == "measured"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         loaded.model(torch.ones(1, 1, dtype=torch.long))
@@ -80,6 +82,27 @@ def test_other_architecture_and_tokens(workbench: Workbench, folders: dict[str, 
     assert json.loads(json.dumps(found.to_dict()))["bytes"] == found.count
     text = list(rivalry.write(Prompt(text="the cat", new_tokens=4)))
     assert 0 < text[-1].tokens <= 4
+
+
+def test_a_rival_is_found_beside_the_steps_on_the_model_and_opened_in_one(
+    workbench: Workbench, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def note(name: str) -> None:
+        real = getattr(hub, name)
+
+        def noted(*values: Any, **options: Any) -> Any:
+            threads[name] = threading.current_thread()
+            return real(*values, **options)
+
+        monkeypatch.setattr(hub, name, noted)
+
+    note("locate"), note("open_place")
+    sentences = list(Rivalry(workbench).opening(str(folders["gpt2"])))
+    assert sentences == [f"Opening {folders['gpt2']}."]
+    assert threads["locate"] is threading.current_thread()
+    assert threads["open_place"] is workbench.step(threading.current_thread)
 
 
 def test_what_is_known_is_not_read_again(workbench: Workbench, folders: dict[str, Path]) -> None:

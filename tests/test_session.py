@@ -47,6 +47,14 @@ def test_the_command_of_a_row_means_the_same_setting(workbench: Workbench) -> No
         assert recipes_of(options) == [row.recipe] and options.model == workbench.name
 
 
+def test_whatever_a_visitor_names_stays_one_argument_of_the_shell() -> None:
+    evil = "x'; touch pwned; '"
+    recipe = Recipe(bits=4, protect=(evil, "-x", "a b", '"$(id)"'), layers=(f"{evil}=bits:3",))
+    words = shlex.split(session.arguments_of(recipe), comments=True)
+    assert all(word.startswith("--") or word == "4" for word in words)
+    assert recipes_of(_parser().parse_args(["measure", *words])) == [recipe]
+
+
 def test_no_cell_is_a_formula(workbench: Workbench) -> None:
     workbench.name = "=cmd|' /C calc'!A0"
     workbench.record(workbench.variant(Recipe(bits=4)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from explorer.layers import choice, kernels
 from explorer.layers.dense import linear
 from explorer.layers.storage import Stored, stack
-from explorer.methods.rotate import Rotation
+from explorer.layers.turned import Rotation
 
 
 class CompressedLinear(nn.Module):

@@ -8,7 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.methods.rotate import Rotation
+from explorer.methods.rotate import orthogonal
+
+
+class Rotation(nn.Module):
+    """x → x Q for rows x (…, width), Q orthogonal, the same for equal widths; `back` is x → x Qᵀ. Inside float32."""
+
+    matrix: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.register_buffer("matrix", orthogonal(width), persistent=False)
+
+    def turn(self, x: Tensor) -> Tensor:
+        return x.float() @ self.matrix.float()
+
+    def back(self, x: Tensor) -> Tensor:
+        return x.float() @ self.matrix.float().T
+
+    def around(self, gram: Tensor) -> Tensor:
+        """E[x xᵀ] (width, width) → that of the turned x, Qᵀ G Q."""
+        return self.turn(self.turn(gram).T).T
 
 
 class TurnedEmbedding(nn.Embedding):

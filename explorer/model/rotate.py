@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.layers.targets import LLAMA_SHAPED
-from explorer.layers.turned import TurnedEmbedding, TurnedNorm
-from explorer.methods.rotate import Rotation
+from explorer.layers.turned import Rotation, TurnedEmbedding, TurnedNorm
 from explorer.model.facts import Facts
 
 READS = {

@@ -137,5 +137,5 @@ def _number(value: Any, default: float) -> float:
 
 
 def _nearest(value: float, range_: Range) -> float:
-    steps = round((value - range_.low) / range_.step)
-    return min(max(range_.low + steps * range_.step, range_.low), range_.high)
+    within = min(max(value, range_.low), range_.high)
+    return min(range_.low + round((within - range_.low) / range_.step) * range_.step, range_.high)

@@ -113,7 +113,7 @@ def _front(points: Sequence[Measurement], perplexity: Callable[[Measurement], fl
 
 def _hover(m: Measurement, perplexity: float) -> str:
     assert m.quality
-    lines = [f"<b>{m.recipe.words()}</b>", f"{_megabytes(m):.1f} MB, perplexity {perplexity:.4g}"]
+    lines = [f"<b>{escape(m.recipe.words())}</b>", f"{_megabytes(m):.1f} MB, perplexity {perplexity:.4g}"]
     lines.append(f"KL {m.quality.kl.value:.4g} over {m.quality.tokens:,} tokens")
     if m.speed:
         lines.append(f"{m.speed.ms_per_token.value:.1f} ms per token ({m.speed.kernel})")

@@ -1,15 +1,17 @@
 """Who may talk to the server: the page itself, under the names it was started with. Stops other web sites from
 reaching a server on this computer (cross-site requests, DNS rebinding) and tells the browser to load nothing else."""
 
-from collections.abc import Sequence
+import socket
 from urllib.parse import urlsplit
 
+import psutil
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+WILDCARDS = ("0.0.0.0", "::", "[::]")  # listen on every address that this computer has
 LARGEST_BODY = 1_000_000
 HEADERS = {
     b"content-security-policy": b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -51,9 +53,19 @@ class Guard:
         await self.app(scope, limited, labelled)
 
 
-def middleware(hosts: Sequence[str]) -> list[Middleware]:
-    """For `launch(app_kwargs={"middleware": …})`; `hosts` are the names the page is served under besides loopback."""
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, *hosts]), Middleware(Guard)]
+def middleware(host: str) -> list[Middleware]:
+    """For `launch(app_kwargs={"middleware": …})`; `host` is the address the page listens on."""
+    names = [*LOOPBACK, host, *(_own_names() if host in WILDCARDS else ())]
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(Guard)]
+
+
+def _own_names() -> list[str]:
+    """What other computers call this one: its host names and its addresses."""
+    name = socket.gethostname()
+    parts = [part for parts in psutil.net_if_addrs().values() for part in parts]
+    ipv4 = [part.address for part in parts if part.family == socket.AF_INET]
+    ipv6 = [part.address.partition("%")[0] for part in parts if part.family == socket.AF_INET6]  # less its interface
+    return [name, f"{name}.local", socket.getfqdn(), *ipv4, *(f"[{address}]" for address in ipv6)]
 
 
 def _problem(method: str, path: str, headers: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ next step. A View's fields are in the order of the page's outputs; None leaves a
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, TypeVar
 from explorer.contest import Contest
 from explorer.presets import PRESETS
 from explorer.recipe import Recipe
-from explorer.records import STOPPED, Measurement, Piece
+from explorer.records import Measurement, Piece
 from explorer.ui import charts, landscape, lesson_page, views
 from explorer.ui.asks import Ask, Controls, ask_from, controls_from
+from explorer.ui.patience import Patience
 from explorer.ui.views import say
 from explorer.variants import Variant
 from explorer.workbench import Workbench
@@ -28,9 +29,6 @@ FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS = 5, 4, 32
 REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
-# Where the last changes of a kind took longer, slow ones and live ones apart, a slider waits for the Apply button. Live
-# ones take a second and a half on a busy machine now and then, where a button would cost more than it saves.
-LOOKED_AT, LONG_SECONDS = 2, {True: 1.5, False: 4.0}
 SESSIONS_KEPT, RECORDS_KEPT = 256, 64
 
 
@@ -57,7 +55,7 @@ class Desk:
         self.bench = bench
         self._wanted: OrderedDict[str, Ask | None] = OrderedDict()
         self._recorded: OrderedDict[Ask, tuple[str, View]] = OrderedDict()
-        self._took: OrderedDict[tuple[str, bool], deque[float]] = OrderedDict()  # s of a visit's last changes, by slow
+        self.patience = Patience()
         self.contest: Contest | None = None  # with the last rival that was met
 
     def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...] | None, str, View]]:
@@ -121,8 +119,8 @@ class Desk:
             threading.Event().wait(rest)
             if self._wanted.get(session, ask) != ask:
                 return
-            if self._slow(session, ask.recipe):
-                seconds = min(self._took[session, ask.recipe.slow])
+            seconds = self.patience.waits(session, ask.recipe.slow)
+            if seconds and not self.bench.variants.known(ask.recipe):
                 told = say("waits", words=ask.recipe.words(), seconds=f"{seconds:.1f}")
                 yield View(status=views.status(told, "waits"))
                 return
@@ -157,7 +155,7 @@ class Desk:
             return
         variant = self.bench.variant(recipe)
         if not known_before:
-            self._keep_time(session, recipe.slow, time.perf_counter() - applied)
+            self.patience.took(session, recipe.slow, time.perf_counter() - applied)
         known = self.bench.record(variant)
         yield _busy(say("applying", words=recipe.words()), cards=self._cards(recipe))
         writing, rounds = self._write(ask, gone), self._timed(variant)
@@ -210,18 +208,6 @@ class Desk:
                 self.bench.record(self.bench.variant(Recipe()), speed=original)
             yield self.bench.record(variant, speed=compressed)
 
-    def _slow(self, session: str, recipe: Recipe) -> bool:
-        """Whether to wait for a button: both of the last two changes of this kind took long, and this is a new one."""
-        took = self._took.get((session, recipe.slow), ())
-        return (
-            len(took) == LOOKED_AT and min(took) > LONG_SECONDS[recipe.slow] and not self.bench.variants.known(recipe)
-        )
-
-    def _keep_time(self, session: str, slow: bool, seconds: float) -> None:
-        self._took.setdefault((session, slow), deque(maxlen=LOOKED_AT)).append(seconds)
-        while len(self._took) > 2 * SESSIONS_KEPT:
-            self._took.popitem(last=False)
-
     def _keep_healed(self, recipe: Recipe) -> None:
         """A row for the recipe of as many steps as were done before Stop."""
         curve = self.bench.variants.curves.get(recipe)
@@ -266,7 +252,10 @@ class Desk:
             if time.perf_counter() - shown > UPDATE_SECONDS or all(ended):
                 shown = time.perf_counter()
                 texts = (last[0].text, last[1].text)
-                view = View(original=_pane(None, last[0], texts[1]), compressed=_pane(ask.recipe, last[1], texts[0]))
+                view = View(
+                    original=views.written_by(None, last[0], texts[1]),
+                    compressed=views.written_by(ask.recipe, last[1], texts[0]),
+                )
                 yield texts, max(piece.tokens for piece in last), view
 
     def in_full(self, values: Controls, session: str, work: Work) -> Iterator[Found]:
@@ -305,8 +294,9 @@ class Desk:
 
     def calibration(self) -> tuple[str, bool]:
         """What the page says of the calibration, and whether it is done."""
-        share, tokens = self.bench.prepared, self.bench.facts.tokens if self.bench.ready.is_set() else 0
-        if self.bench.ready.is_set() and self.bench.preparation.note:
+        there = self.bench.ready.is_set()
+        share, tokens = self.bench.prepared, self.bench.facts.tokens if there else 0
+        if there and self.bench.preparation.note:
             return views.calibration(self.bench.preparation.note, share), True
         if share == 1.0:
             curves = self.bench.curves
@@ -337,15 +327,6 @@ class Desk:
         while len(self._wanted) > SESSIONS_KEPT:
             self._wanted.popitem(last=False)
         return self._wanted[session]
-
-
-def _pane(recipe: Recipe | None, piece: Piece, other: str) -> str:
-    title = "Original" if recipe is None else f"Compressed: {recipe.words()}"
-    detail = f"{piece.tokens} tokens"
-    if piece.stopped not in ("", STOPPED):
-        detail += f" · {piece.stopped}"
-    text = piece.text or ("(the model ended at once)" if piece.stopped else "")
-    return views.pane(title, detail, text, other, side="original" if recipe is None else "compressed")
 
 
 def _guarded(work: Callable[[], Iterator[T]], failed: Callable[[str], T]) -> Iterator[T]:

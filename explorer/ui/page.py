@@ -1,12 +1,15 @@
 """Layout and arrows: which control calls which handler, and where its answer goes. No number format, no model call."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import partial
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from explorer import assets
 from explorer.presets import PRESETS
@@ -114,7 +117,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
             rehearse = gr.Button(WORDS["scenes"]["prepare"], elem_id="prepare-scenes")
         line = _html(status(WORDS["status"]["loading"].format(message=""), "loading"), elem_id="status")
         apply = gr.Button(WORDS["controls"]["apply"], variant="primary", size="sm", elem_id="apply")
-        address = _html("", html_template="<i></i>", js_on_load=_address_script(), elem_id="address")
+        address = _html("", html_template="<i></i>", js_on_load=assets.read("address.js"), elem_id="address")
 
         controls = [*recipe, *prompt]
         views = [cards, plot, original, compressed, line, address]
@@ -127,12 +130,30 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
             "preprocess": False,
         }
 
+        stops: dict[str, float] = {}  # when each visit last asked for one
+
         def preview(request: gr.Request, *values: Any) -> Any:
             return _parts(desk.preview(Controls(*values), _session(request)))
 
+        def until_stop(work: Any) -> Any:
+            """`work`, which a Stop ends that came after it was asked for, be it only in gradio's queue so far."""
+
+            def run(request: gr.Request, *values: Any) -> Iterator[Any]:
+                def stopped() -> bool:
+                    return float(request.state.asked) < stops.get(_session(request), 0.0)
+
+                if not stopped():
+                    yield from work(request, *values)
+                if stopped():  # said again: what was on its way to the page may have come after Stop's own answer
+                    yield {line: status(WORDS["status"]["stopped"], "stopped")}
+
+            return run
+
+        @until_stop
         def live(request: gr.Request, *values: Any) -> Iterator[Any]:
             yield from map(_parts, desk.live(Controls(*values), _session(request)))
 
+        @until_stop
         def now(request: gr.Request, *values: Any) -> Iterator[Any]:
             yield from map(_parts, desk.live(Controls(*values), _session(request), rest=0))
 
@@ -143,11 +164,14 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
 
         def leave(request: gr.Request) -> None:
             desk.leave(_session(request))
+            stops.pop(_session(request), None)
 
         def halt(request: gr.Request) -> Any:
+            stops[_session(request)] = request.state.asked
             return _parts(desk.stop(_session(request)))
 
         def streamed(work: Any) -> Any:
+            @until_stop
             def run(request: gr.Request, *values: Any) -> Iterator[Any]:
                 count = len(Controls._fields)
                 for parts in work(Controls(*values[:count]), _session(request), *values[count:]):
@@ -156,6 +180,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
             return run
 
         def staged(work: Any) -> Any:
+            @until_stop
             def run(request: gr.Request, *values: Any) -> Iterator[Any]:
                 for knobs, view in work(Controls(*values), _session(request)):
                     yield [*(knobs or [gr.skip()] * len(recipe)), *_parts(view)]
@@ -261,8 +286,8 @@ def launch(page: gr.Blocks, host: str, port: int | None) -> str:
         state_session_capacity=256,
         allowed_paths=[],
         theme=_theme(),
-        head=f'<style>{assets.read("style.css")}</style><script type="module">{assets.read("page.js")}</script>',
-        app_kwargs={"middleware": guard.middleware([host])},
+        head=f'<style>{assets.read("style.css")}</style><script type="module">{_page_script()}</script>',
+        app_kwargs={"middleware": [*guard.middleware(host), Middleware(_dated)]},
     )
     return str(page.local_url)
 
@@ -306,9 +331,18 @@ def _session(request: gr.Request) -> str:
     return str(request.session_hash)
 
 
-def _address_script() -> str:
-    names = json.dumps([field.name for field in fields(Recipe)])
-    return assets.read("address.js").replace("NAMES", names)
+def _page_script() -> str:
+    return assets.read("page.js").replace("NAMES", json.dumps([field.name for field in fields(Recipe)]))
+
+
+def _dated(app: ASGIApp) -> ASGIApp:
+    """Writes into each request when it came; an event in gradio's queue keeps the request that asked for it."""
+
+    async def dated(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["asked"] = time.monotonic()
+        await app(scope, receive, send)
+
+    return dated
 
 
 def _empty_cards() -> str:

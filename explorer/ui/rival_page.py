@@ -1,7 +1,7 @@
 """Start small instead? A second model beside the one that is compressed: costs, bits per byte and texts side by side,
 and what is better at equal bytes, time and FLOPs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
 from explorer.contest import BUDGETS, Contender, Contest, Match
@@ -35,6 +35,8 @@ class RivalPage:
         if not name or len(name) > LONGEST_NAME:
             raise ValueError(words["no_name"])
         yield None, views.status(say("opening", rival=name), "busy")
+        for sentence in self.rivalry.opening(name):
+            yield None, views.status(sentence, "busy")
         rival = self.rivalry.open(name)
         recipes = list(dict.fromkeys([ask.recipe, *self._tried(rival.size.file_bytes)]))
         for recipe in recipes:
@@ -47,13 +49,16 @@ class RivalPage:
                 yield None, views.status(say("meeting", rival=name, share=f"{step * 100:.0f}"), "busy")
         assert found
         self.desk.contest = found
-        texts = {words["original"]: "", ask.recipe.words(): "", name: ""}
-        sides = (self.desk.bench.write(None, ask.prompt), self.desk.bench.write(ask.recipe, ask.prompt))
-        for title, pieces in zip(texts, (*sides, self.rivalry.write(ask.prompt)), strict=False):
+        writers = [(words["original"], self.desk.bench.write(None, ask.prompt))]
+        if ask.recipe != Recipe():  # the original is not asked twice
+            writers.append((ask.recipe.words(), self.desk.bench.write(ask.recipe, ask.prompt)))
+        writers.append((name, self.rivalry.write(ask.prompt)))
+        texts = list[tuple[str, str]]()
+        for title, pieces in writers:
             last: Piece | None = None
             for last in pieces:
                 yield None, views.status(say("writing", tokens=last.tokens), "busy")
-            texts[title] = last.text if last else ""
+            texts.append((title, last.text if last else ""))
         yield tables(found) + written(texts), views.status(say("met", rival=name), "done")
 
     def _tried(self, size: Reading) -> Iterator[Recipe]:
@@ -101,8 +106,8 @@ def _verdict(match: Match) -> str:
     return f"<p>{escape(words[match.verdict].format(**told))} {badge}</p>"
 
 
-def written(texts: dict[str, str]) -> str:
-    """What each wrote after the same prompt."""
+def written(texts: Iterable[tuple[str, str]]) -> str:
+    """What each, named by its title, wrote after the same prompt."""
     words = WORDS["rival"]
-    parts = "".join(f'<h3>{escape(name)}</h3><p class="text">{escape(text)}</p>' for name, text in texts.items())
+    parts = "".join(f'<h3>{escape(name)}</h3><p class="text">{escape(text)}</p>' for name, text in texts)
     return region("rival-texts", words["texts"], words["texts_note"], parts)

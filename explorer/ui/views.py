@@ -13,9 +13,11 @@ from explorer import assets
 from explorer.recipe import Recipe
 from explorer.records import (
     BUSY,
+    STOPPED,
     Cost,
     Footprint,
     Measurement,
+    Piece,
     Quality,
     Reading,
     Speed,
@@ -71,10 +73,8 @@ def plain(reading: Reading, value: float) -> str:
             return f"{value:,.0f} µs"
         case "bytes/s":
             return f"{value / 1e9:,.1f} GB/s"
-        case "J" | "kWh":
-            return f"{value:.3g} {reading.unit}"
-        case "g":
-            return f"{value:,.0f} g"
+        case "J":
+            return f"{value:.3g} J"
         case "nats":
             return f"{value:.4f}" if value < 0.1 else f"{value:,.2f}"
         case "tokens/s":
@@ -181,6 +181,16 @@ def pane(title: str, detail: str, text: str, other: str, *, side: str) -> str:
         f'<section class="pane {side}" aria-label="{escape(title)}"><h2>{escape(title)}'
         f' <span class="detail">{escape(detail)}</span></h2><div class="text" tabindex="0">{body}</div></section>'
     )
+
+
+def written_by(recipe: Recipe | None, piece: Piece, other: str) -> str:
+    """The pane of the original (None) or of a recipe's model, as far as it has written."""
+    title = "Original" if recipe is None else f"Compressed: {recipe.words()}"
+    detail = f"{piece.tokens} tokens"
+    if piece.stopped not in ("", STOPPED):
+        detail += f" · {piece.stopped}"
+    text = piece.text or ("(the model ended at once)" if piece.stopped else "")
+    return pane(title, detail, text, other, side="original" if recipe is None else "compressed")
 
 
 def marked(text: str, other: str) -> str:

@@ -5,8 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from explorer.layers.turned import TurnedEmbedding, TurnedNorm
-from explorer.methods.rotate import Rotation
+from explorer.layers.turned import Rotation, TurnedEmbedding, TurnedNorm
 
 
 def test_an_embedding_turns_its_rows_and_shares_its_table() -> None:

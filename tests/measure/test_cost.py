@@ -40,6 +40,12 @@ def test_products_with_weights_are_what_torch_counts(any_model: Loaded, recipe: 
     assert calculated == counted(compress(any_model.model, recipe, Facts()))["weights"]
 
 
+def test_turning_the_hidden_states_is_counted(llama: Loaded) -> None:
+    recipe = Recipe(bits=4, quant="rtn", rotate=True)
+    calculated = flops_per_token(targets(llama.model), recipe).flops_per_token.value
+    assert calculated == counted(compress(llama.model, recipe, Facts()))["weights"]
+
+
 def test_attention_is_what_torch_counts_beside_them(any_model: Loaded) -> None:
     """A token attends to itself too: torch counts one more than the tokens behind it."""
     config = any_model.model.config

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.methods.rotate import Rotation
+from explorer.layers.turned import Rotation
 
 WIDTHS = [1, 3, 64, 96, 576, 896, 960, 2048, 4096]
 

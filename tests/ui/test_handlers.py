@@ -200,7 +200,7 @@ def test_where_the_last_changes_took_long_a_slider_waits_for_a_button(
         return list(desk.live(now, "a", rest=0.01))[-1].status or ""
 
     assert 'data-state="done"' in moved("8") + moved("6")  # quick so far
-    monkeypatch.setattr("explorer.ui.handlers.LONG_SECONDS", {True: 0.0, False: 0.0})
+    monkeypatch.setattr("explorer.ui.patience.LONG_SECONDS", {True: 0.0, False: 0.0})
     status = moved("5")
     assert 'data-state="waits"' in status and "waits for Apply" in status
     assert (run(desk, values._replace(bits="5"))[-1].status or "").count("done")  # the button

@@ -1,11 +1,16 @@
 """Two models beside each other on the page: names and texts escaped, every number with a badge, a verdict in words."""
 
 import json
+import re
+import threading
+from collections.abc import Iterator
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from explorer.contest import Contender, Contest
+from explorer.model import hub
 from explorer.recipe import Recipe
 from explorer.records import Reading
 from explorer.ui import charts, rival_page
@@ -37,13 +42,18 @@ def contender(
     )
 
 
+def texts(html: str) -> list[tuple[str, str]]:
+    """(title, text) of each that wrote."""
+    return [(unescape(a), unescape(b)) for a, b in re.findall(r'<h3>(.*?)</h3><p class="text">(.*?)</p>', html, re.S)]
+
+
 def contest(apart: float = -0.2, cost: float = 90) -> Contest:
     ours = contender("original", cost, 1.0 + apart, apart, Recipe())
     return Contest(rival=contender(EVIL, 100, 1.0), ours=(ours,), count=4000, bytes_per_token=4.0, note=EVIL)
 
 
 def test_numbers_have_badges_and_names_are_text() -> None:
-    html = rival_page.tables(contest()) + rival_page.written({EVIL: EVIL})
+    html = rival_page.tables(contest()) + rival_page.written([(EVIL, EVIL)])
     assert "<script" not in html and html.count('class="number') == html.count('class="badge') - 3  # of three verdicts
 
 
@@ -61,10 +71,42 @@ def test_the_page_opens_meets_writes_and_plots(desk: Desk, values: Controls, fol
     list(desk.live(values, session, rest=0))
     found = list(page.meet(values, session, f" {folders['gpt2']} "))
     html, line = found[-1]
-    assert html and "Compared with" in line and str(folders["gpt2"]) in html and "Three texts" in html
+    assert html and "Compared with" in line and str(folders["gpt2"]) in html and len(texts(html)) == 3
     assert desk.contest and {one.recipe for one in desk.contest.ours} >= {Recipe(), desk.ask(values).recipe}
     traces = {trace["name"]: trace for trace in json.loads(desk.replot(values) or "")["data"]}
     assert traces["rival"]["x"] == [desk.contest.rival.file_bytes.value / 1e6]
+
+
+def test_without_compression_the_original_and_the_rival_write(desk: Desk, folders: dict[str, Path]) -> None:
+    values, name, page = Controls(prompt="the cat", length=6), str(folders["gpt2"]), RivalPage(desk)
+    html, _ = list(page.meet(values, "visit", name))[-1]
+    prompt = desk.ask(values).prompt
+    original, rival = list(desk.bench.write(None, prompt))[-1].text, list(page.rivalry.write(prompt))[-1].text
+    assert original != rival and texts(html or "") == [("original", original), (name, rival)]
+
+
+def test_a_download_is_told_holds_nobody_up_and_ends_at_stop(
+    desk: Desk, values: Controls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[threading.Thread] = []
+
+    def fetch(name: str) -> Iterator[str]:
+        try:
+            while True:
+                assert desk.bench.step(threading.current_thread) is not threading.current_thread()
+                yield f"Downloading {name}."
+        finally:
+            ended.append(threading.current_thread())
+
+    monkeypatch.setattr(hub, "_from_hf_cache", lambda name: None)
+    monkeypatch.setattr(hub, "_from_hub", fetch)
+    page = RivalPage(desk)
+    found = page.meet(values, "visit", "someone/large")
+    lines = [next(found)[1] or "" for _ in range(2)]
+    assert "Downloading someone/large." in lines[1] and not ended
+    desk.stop("visit")
+    assert list(found) == [(None, None)] and ended == [threading.current_thread()]
+    assert page.rivalry.rival is None
 
 
 def test_a_rival_that_predicts_alike_lies_at_the_originals_height(desk: Desk, values: Controls) -> None:

@@ -71,6 +71,9 @@ def test_what_is_not_known_is_not_a_number() -> None:
         (float("nan"), "ms", "not a number"),
         (5e7, "", "5.0e+07"),
         (0.00489, "nats", "0.0049"),
+        (12.345, "J", "12.3 J"),
+        (12.345, "kWh", "12.3 kWh"),
+        (1234.5, "g", "1,234 g"),
     ],
 )
 def test_units_are_what_people_read(value: float, unit: str, text: str) -> None:
