@@ -14,9 +14,10 @@ from explorer.layers.targets import targets
 from explorer.measure import bytewise, cost, size
 from explorer.measure.speed import Stopwatch, time_in_turns
 from explorer.model import export, hub
-from explorer.model.generate import Prompt, context_length, prompt_ids, stream
+from explorer.model.generate import context_length, prompt_ids, stream
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import check_folder
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.records import Cost, Footprint, Piece, Reading
 from explorer.workbench import COST_CONTEXT, Workbench

@@ -15,7 +15,8 @@ from torch import Tensor
 from explorer.layers.targets import targets
 from explorer.measure import quality
 from explorer.measure.inside import look
-from explorer.model.generate import Prompt, prompt_ids, stream
+from explorer.model.generate import prompt_ids, stream
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.records import Guess, Inside, Place, Reading, Trace
 from explorer.workbench import Workbench

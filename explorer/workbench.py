@@ -25,11 +25,12 @@ from explorer.measure import cost, layers, machine, quality, size, speed
 from explorer.measure.judge import Judge
 from explorer.model import export, hub, teach
 from explorer.model.facts import Facts, fingerprint
-from explorer.model.generate import Prompt, context_length, prompt_ids, stream
+from explorer.model.generate import context_length, prompt_ids, stream
 from explorer.model.interrupt import Interrupted, interruptible
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.preparing import Preparation
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.records import (
     STOPPED,
@@ -305,8 +306,7 @@ class Workbench:
             self.curves.learn(variant.recipe, after.quality.kl)
         while len(self._measured) > 256:
             oldest = next(recipe for recipe in self._measured if recipe != Recipe())  # what all are compared with stays
-            self._measured.pop(oldest)
-            self.judged.forget(oldest)
+            self.judged.forget(self._measured.pop(oldest).recipe)
         return after
 
     def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5, **long: Any) -> Measurement:

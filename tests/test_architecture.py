@@ -19,6 +19,7 @@ ORDER = [
     "recipe",
     "presets",
     "techniques",
+    "prompt",
     "records",
     "progress",
     "performance",

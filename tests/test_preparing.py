@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.model.generate import Prompt
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.workbench import Workbench
 

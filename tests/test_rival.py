@@ -13,7 +13,7 @@ from explorer.__main__ import main
 from explorer.contest import BUDGETS, Contest
 from explorer.measure import size
 from explorer.model import hub
-from explorer.model.generate import Prompt
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.rival import Rivalry, open_rival
 from explorer.workbench import COST_CONTEXT, Workbench

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.model.generate import Prompt
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.records import Trace
 from explorer.tracing import trace

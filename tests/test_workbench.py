@@ -10,9 +10,9 @@ import torch
 
 from explorer.layers.targets import targets
 from explorer.measure.judge import REFERENCE_TOKENS_KEPT
-from explorer.model.generate import Prompt
 from explorer.model.hub import Loaded
 from explorer.model.preflight import ModelRejected
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.records import Contributions, Measurement
 from explorer.variants import KEPT

@@ -1,4 +1,4 @@
-"""Commands that help to choose: what a model of any size takes, the best bits under a budget, many settings in turn."""
+"""Commands that help to choose: what a model of any size takes, the best under a budget, many settings in turn."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     budgeting.add_argument("--mb", type=float, help="at most so many million bytes in all")
     budgeting.add_argument("--ms", type=float, help="at most so many milliseconds a token on this machine")
     budgeting.add_argument("--kl", type=float, help="at most so many nats from the original, as expected")
-    budgeting.add_argument("--level", default="best", choices=("live", "best"), help="best: gptq")
+    budgeting.add_argument("--level", default="best", choices=("live", "best"), help="best: sparsegpt and gptq")
     budgeting.add_argument("--text", type=Path, help="your own evaluation text (UTF-8)")
     budgeting.add_argument("--tokens", type=int, default=2048, help="tokens to measure on (default 2048)")
     budgeting.add_argument("--json", action="store_true")

@@ -10,7 +10,7 @@ from explorer.commands.options import Commands, build, open_model, prepare, reci
 from explorer.contest import Contest
 from explorer.measure import repetition
 from explorer.measure.speed import PROMPT_TOKENS
-from explorer.model.generate import Prompt
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 from explorer.records import Collapse, LayerReading, Measurement, Piece, Reading
 from explorer.rival import Rivalry

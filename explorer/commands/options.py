@@ -106,7 +106,7 @@ def tell_share(what: str, share: float) -> None:
 
 
 def prepare(workbench: Workbench, recipes: Sequence[Recipe]) -> None:
-    """Calibrate where a method asks for it, once for each model; then build, with progress where it takes long."""
+    """Calibrate where a method asks for it, once for each model, with progress."""
     if not all(recipe.data_free for recipe in recipes):
         for share in workbench.prepare():
             tell_share("Calibrating and preparing, once", share)

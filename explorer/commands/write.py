@@ -6,7 +6,8 @@ from pathlib import Path
 
 from explorer.commands.options import Commands, open_model, prepare, recipes_of
 from explorer.model import export
-from explorer.model.generate import Prompt, prompt_ids, stream
+from explorer.model.generate import prompt_ids, stream
+from explorer.prompt import Prompt
 from explorer.recipe import Recipe
 
 

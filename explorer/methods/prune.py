@@ -58,16 +58,14 @@ def ranks(ordered: Tensor) -> Tensor:
     return torch.empty(order.shape, dtype=place, device=ordered.device).scatter_(1, order, steps)
 
 
-def mask_from_ranks(row_ranks: Tensor, sparsity: float) -> Tensor:
-    """True where a weight stays: the `kept_columns` highest ranks of each row."""
-    columns = row_ranks.shape[1]
-    return row_ranks >= columns - kept_columns(columns, sparsity)
+def mask_from_ranks(row_ranks: Tensor, kept: int) -> Tensor:
+    """True where a weight stays: the `kept` highest ranks of each row."""
+    return row_ranks >= row_ranks.shape[1] - kept
 
 
-def mask_from_keys(ordered: Tensor, sparsity: float) -> Tensor:
+def mask_from_keys(ordered: Tensor, kept: int) -> Tensor:
     """The same mask without ranks, by selecting each row's threshold: cheaper when it is needed once."""
-    columns = ordered.shape[1]
-    return ordered >= ordered.kthvalue(columns - kept_columns(columns, sparsity) + 1, dim=1, keepdim=True).values
+    return ordered >= ordered.kthvalue(ordered.shape[1] - kept + 1, dim=1, keepdim=True).values
 
 
 def mask_of_layer(score: Tensor, kept: int) -> Tensor:

@@ -28,14 +28,6 @@ def kept_channels(channels: int, removed: float) -> int:
     return min(channels, max(8, kept - kept % (16 if kept >= 128 else 8)))
 
 
-def block_influence(cosines: Tensor) -> Tensor:
-    """(blocks, tokens) cosines of each block's input with its output → (blocks,) cost of dropping it, in [0, 2].
-
-    1 − E[cos] (Men et al., ShortGPT, arXiv 2403.03853, §3): a block that hardly turns its input is cheap.
-    """
-    return 1 - cosines.mean(dim=1)
-
-
 def best_run(angles: Tensor, blocks: int) -> range:
     """The `blocks` successive blocks whose input and output are nearest; never the last block.
 

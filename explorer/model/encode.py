@@ -147,7 +147,7 @@ def _mask(job: Job, recipe: Recipe, facts: Facts) -> Tensor | None:
     if plain and ranks is None and job.whole and recipe.prune in ("magnitude", "wanda"):
         ranks = facts.ranks(job.name, job.matrix, recipe.prune)
     if plain and ranks is not None:
-        return ranks >= ranks.shape[1] - job.spec.kept
+        return prune.mask_from_ranks(ranks, job.spec.kept)
     return _chosen(job.matrix, job.spec, recipe, _score(job, recipe))
 
 
@@ -167,8 +167,7 @@ def _chosen(matrix: Tensor, spec: Spec, recipe: Recipe, score: Tensor) -> Tensor
     pattern = _pattern(recipe)
     if pattern:
         return prune.mask_of_pattern(prune.keys(score), pattern)
-    keys = prune.keys(score)
-    return keys >= keys.kthvalue(matrix.shape[1] - spec.kept + 1, dim=1, keepdim=True).values
+    return prune.mask_from_keys(prune.keys(score), spec.kept)
 
 
 def _search(kept: Tensor, spec: Spec, importance: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor]:

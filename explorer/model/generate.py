@@ -5,7 +5,6 @@ torch's inference mode is thread-local and a generator may be resumed on another
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,17 +14,6 @@ from explorer.model.decode import Continuation
 from explorer.records import STOPPED, Piece
 
 MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS = 20_000, 2048
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """What to write, and how."""
-
-    text: str
-    new_tokens: int = 48
-    seed: int = 0
-    temperature: float = 0.0
-    chat: bool = True
 
 
 def context_length(model: nn.Module) -> int:

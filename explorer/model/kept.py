@@ -19,7 +19,7 @@ from explorer.model.plan import Allotment
 from explorer.progress import HealStep
 from explorer.recipe import Recipe
 
-LARGEST_TOTAL = 3_000_000_000  # bytes of all kept models; the oldest go first
+LARGEST_TOTAL = 3_000_000_000  # bytes of what is kept for one model; the oldest go first
 
 
 def file_of(folder: Path, tokens: int, recipe: Recipe) -> Path:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from explorer.model.generate import Prompt
+from explorer.prompt import Prompt
 from explorer.recipe import BEST, DATA_FREE, RANGES, Range, Recipe
 
 AUTO = "auto"

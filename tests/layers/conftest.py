@@ -16,7 +16,7 @@ def stored_of() -> Callable[..., Stored]:
 
     def made(shape: tuple[int, int], spec: Spec, dtype: torch.dtype = torch.bfloat16) -> Stored:
         weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)) * 0.1
-        mask = None if spec.kept is None else prune.mask_from_keys(prune.keys(weight.abs()), 1 - spec.kept / shape[1])
+        mask = None if spec.kept is None else prune.mask_from_keys(prune.keys(weight.abs()), spec.kept)
         return encode(weight.to(dtype), spec, mask)
 
     return made

@@ -28,7 +28,7 @@ def stored_of(rows: int, columns: int, case: Case) -> Stored:
     if not sparsity:
         return encode(weight, spec)
     kept = prune.kept_columns(columns, sparsity)
-    return encode(weight, replace(spec, kept=kept), prune.mask_from_keys(prune.keys(weight.abs()), sparsity))
+    return encode(weight, replace(spec, kept=kept), prune.mask_from_keys(prune.keys(weight.abs()), kept))
 
 
 @pytest.mark.parametrize("case", SPECS)

@@ -60,7 +60,7 @@ def mask_of(weight: Tensor, case: Case) -> Tensor | None:
         kept = spec_of((weight.shape[0], weight.shape[1]), case).kept
         assert kept
         return prune.mask_of_layer(weight.abs(), kept)
-    return prune.mask_from_keys(prune.keys(weight.abs()), sparsity)
+    return prune.mask_from_keys(prune.keys(weight.abs()), prune.kept_columns(weight.shape[1], sparsity))
 
 
 def put(weight: Tensor, case: Case) -> Stored:
@@ -124,7 +124,7 @@ def test_rows_are_rows_of_dense(case: Case) -> None:
 @pytest.mark.parametrize("case", [case for case in SPECS if case[1] and not case[2]], ids=name)
 def test_ranks_and_magnitudes_store_the_same(case: Case) -> None:
     weight, spec = weight_of(), spec_of((17, 100), case)
-    mask = prune.mask_from_ranks(prune.ranks(prune.keys(weight.abs())), case[1])
+    mask = prune.mask_from_ranks(prune.ranks(prune.keys(weight.abs())), prune.kept_columns(weight.shape[1], case[1]))
     one, other = put(weight, case).state_dict(), encode(weight, spec, mask).state_dict()
     assert all(torch.equal(one[key], other[key]) for key in one | other)
 
@@ -159,7 +159,7 @@ def test_ranges_of_a_pruned_group_are_those_of_its_survivors() -> None:
     weight = weight_of((4, 64))
     stored = put(weight, (Spec(bits=4, group=0), 0.5, False))
     assert isinstance(stored, Sparse) and isinstance(stored.kept, Quantized)
-    kept = weight[prune.mask_from_keys(prune.keys(weight.abs()), 0.5)].view(4, -1)
+    kept = weight[prune.mask_from_keys(prune.keys(weight.abs()), prune.kept_columns(weight.shape[1], 0.5))].view(4, -1)
     assert torch.equal(stored.kept.scale, quantize.round_to_nearest(kept, 4, 0)[1])
 
 

@@ -28,14 +28,15 @@ KINDS = ["float32", "bfloat16", "ties", "few values", "zeros"]
 @pytest.mark.parametrize("sparsity", SHARES)
 def test_both_ways_to_a_mask_agree_ties_included(kind: str, sparsity: float) -> None:
     keys = prune.keys(weights(kind).abs())
-    assert torch.equal(prune.mask_from_ranks(prune.ranks(keys), sparsity), prune.mask_from_keys(keys, sparsity))
+    kept = prune.kept_columns(keys.shape[1], sparsity)
+    assert torch.equal(prune.mask_from_ranks(prune.ranks(keys), kept), prune.mask_from_keys(keys, kept))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("columns", [1, 2, 10, 48, 101])
 @pytest.mark.parametrize("sparsity", [0.05, 0.5, 0.9])
 def test_every_row_keeps_exactly_kept_columns(kind: str, columns: int, sparsity: float) -> None:
-    mask = prune.mask_from_keys(prune.keys(weights(kind, columns).abs()), sparsity)
+    mask = prune.mask_from_keys(prune.keys(weights(kind, columns).abs()), prune.kept_columns(columns, sparsity))
     assert mask.sum(1).tolist() == [prune.kept_columns(columns, sparsity)] * 7
 
 
@@ -50,7 +51,7 @@ def test_a_row_keeps_at_least_one_weight_and_about_its_share(columns: int) -> No
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "few values"])
 def test_no_pruned_weight_is_larger_than_a_kept_one_of_its_row(kind: str) -> None:
     weight = weights(kind)
-    mask = prune.mask_from_keys(prune.keys(weight.abs()), 0.5)
+    mask = prune.mask_from_keys(prune.keys(weight.abs()), prune.kept_columns(weight.shape[1], 0.5))
     size = weight.abs().float()
     assert (size.masked_fill(mask, 0).amax(1) <= size.masked_fill(~mask, torch.inf).amin(1)).all()
 
@@ -58,7 +59,7 @@ def test_no_pruned_weight_is_larger_than_a_kept_one_of_its_row(kind: str) -> Non
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_higher_sparsity_keeps_a_lower_one_keeps_too(kind: str) -> None:
     keys = prune.keys(weights(kind).abs())
-    masks = [prune.mask_from_keys(keys, sparsity) for sparsity in SHARES]
+    masks = [prune.mask_from_keys(keys, prune.kept_columns(keys.shape[1], sparsity)) for sparsity in SHARES]
     for looser, stricter in zip(masks, masks[1:], strict=False):
         assert (looser | ~stricter).all()
 

@@ -95,7 +95,12 @@ def test_sparsegpt_is_nearer_than_wanda_is_nearer_than_magnitude(sparsity: float
         weight, gram = weight_of(seed), gram_of(seed)
         scores = prune.wanda(weight, gram.diagonal()), weight.abs()
         wanda, magnitude = (
-            lost(weight, weight * prune.mask_from_keys(prune.keys(score), sparsity), gram) for score in scores
+            lost(
+                weight,
+                weight * prune.mask_from_keys(prune.keys(score), prune.kept_columns(weight.shape[1], sparsity)),
+                gram,
+            )
+            for score in scores
         )
         assert lost(weight, pruned(weight, gram, kept)[0], gram) < wanda
         sums = [sums[0] + wanda, sums[1] + magnitude]
@@ -147,7 +152,7 @@ def test_many_of_one_shape_go_through_it_as_each_alone() -> None:
 
 def test_what_a_mask_left_out_stays_out_and_the_rest_makes_up_for_it() -> None:
     weight, gram = weight_of(4), gram_of(4)
-    mask = prune.mask_from_keys(prune.keys(prune.wanda(weight, gram.diagonal())), 0.5)
+    mask = prune.mask_from_keys(prune.keys(prune.wanda(weight, gram.diagonal())), weight.shape[1] // 2)
     scale, zero = quantize.grid(weight * mask, 4, 0)
     factor = secondorder.inverse_factor(gram[None])
 
@@ -163,7 +168,9 @@ def test_what_a_mask_left_out_stays_out_and_the_rest_makes_up_for_it() -> None:
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.7])
 def test_what_stays_makes_up_for_zeros_that_are_given(sparsity: float) -> None:
     weight, gram = weight_of(6), gram_of(6)
-    mask = prune.mask_from_keys(prune.keys(prune.wanda(weight, gram.diagonal())), sparsity)
+    mask = prune.mask_from_keys(
+        prune.keys(prune.wanda(weight, gram.diagonal())), prune.kept_columns(weight.shape[1], sparsity)
+    )
     found = run(secondorder.mend(weight[None], secondorder.inverse_factor(gram[None]), mask[None]))[0]
     assert (found[~mask] == 0).all() and lost(weight, found, gram) < 0.9 * lost(weight, weight * mask, gram)
 

@@ -47,11 +47,6 @@ def test_something_always_stays() -> None:
     assert structure.kept_groups(3, 0.34) == 2
 
 
-def test_a_block_that_turns_nothing_costs_nothing() -> None:
-    cosines = torch.tensor([[1.0, 1.0], [0.0, 0.5], [-1.0, -1.0]])
-    torch.testing.assert_close(structure.block_influence(cosines), torch.tensor([0.0, 0.75, 2.0]))
-
-
 def test_the_best_run_is_the_nearest_pair_of_boundaries() -> None:
     torch.manual_seed(0)
     angles = torch.rand(9, 9)  # 8 blocks
