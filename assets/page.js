@@ -8,22 +8,34 @@ const show = (number) => {
   scene = (number + buttons.length) % buttons.length;
   buttons[scene].click();
 };
+const written = (query) => (`${query}` ? `?${query}` : location.pathname);
 const present = (on) => {
   root.classList.toggle('present', on);
   const query = new URLSearchParams(location.search);
   if (on) query.set('present', '1'); else query.delete('present');
-  history.replaceState(null, '', query.size ? `?${query}` : location.pathname);
+  history.replaceState(null, '', written(query));
   dispatchEvent(new Event('resize'));
 };
+// This page's address with another setting: what else it says (lesson, hide, lock, theme) stays.
+window.addressOf = (setting) => {
+  const query = new URLSearchParams(location.search);
+  for (const name of NAMES) query.delete(name);
+  for (const [name, value] of new URLSearchParams(setting)) query.set(name, value);
+  return written(query);
+};
+addEventListener('click', ({ target }) => {
+  const link = target.closest?.('#budget-table a[href^="?"]');
+  if (link) link.href = window.addressOf(link.search);  // before the browser follows it
+});
 const asked = new URLSearchParams(location.search);
 if (asked.get('present') === '1') root.classList.add('present');
 if (asked.has('lesson')) root.classList.add('teaching');  // a lesson is seen before what it pushes down
-// gradio's client cuts its own streams off as a page is left, and reports each as an error; what follows is of the same.
+// gradio's client cuts its own streams off, and reports each as an error; what follows within a second is of the same.
 const report = console.error;
-let left = false;
+let cut = -Infinity;
 console.error = (...words) => {
-  left ||= words[0]?.name === 'AbortError';
-  if (!left) report(...words);
+  if (words[0]?.name === 'AbortError') cut = performance.now();
+  if (performance.now() - cut > 1000) report(...words);
 };
 // Arrow keys go through a group of radio buttons: gradio gives each a name of its own, so the browser cannot.
 addEventListener('keydown', (event) => {

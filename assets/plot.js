@@ -12,10 +12,11 @@ const draw = () => {
   window.Plotly.react(graph, figure.data, figure.layout, { displayModeBar: false, responsive: true });
   graph.on('plotly_click', ({ points }) => {
     const query = points[0].customdata;  // a recipe as Python wrote it; the page opens with it as from a link
-    if (typeof query === 'string') location.search = query;
+    if (typeof query === 'string') location.href = window.addressOf(query);
   });
 };
-script.onload = draw;
-// The library is large: it comes once the controls can be used.
-requestIdleCallback(() => document.head.appendChild(script), { timeout: 3000 });
 watch('value', draw);
+script.onload = draw;
+// The library is large: it comes once the controls can be used. Safari does not tell when it is idle.
+const later = window.requestIdleCallback ?? ((work) => setTimeout(work, 300));
+later(() => document.head.appendChild(script), { timeout: 3000 });
