@@ -54,6 +54,12 @@ DONE = """before => new Promise(resolve => {
   observer.observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
   look();
 })"""
+# the last setting's better figures have all come: nothing on the cards has changed for three seconds
+QUIET = """() => new Promise(resolve => {
+  let last = setTimeout(resolve, 3000);
+  const again = () => { clearTimeout(last); last = setTimeout(resolve, 3000); };
+  new MutationObserver(again).observe(document.querySelector('#cards'), {subtree: true, childList: true});
+})"""
 
 
 def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -76,6 +82,7 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
             before = _setting(page)
             page.locator("#bits").get_by_test_id(f"{bits}-radio-label").click()
             releases.append(page.evaluate(DONE, before))
+        page.evaluate(QUIET)
         loads = {"cold": [_load(browser.new_context().new_page(), address) for _ in range(3)]}
         loads["warm"] = [_load(page, address) for _ in range(3)]
         browser.close()
