@@ -17,8 +17,7 @@ from explorer.methods import bits as plain
 from explorer.methods import quantize
 
 GRAIN = 2**15  # weights from which a second thread pays
-# writes what is done to a row of this number, of elements of this kind
-Body = Callable[[Function, str, str], None]
+Body = Callable[[Function, str, str], None]  # writes what is done to a row: its number, the kind of its elements
 ELEMENTS = {1: "i8", 2: "i16", 4: "i32"}  # by bytes
 
 
@@ -37,11 +36,8 @@ def round_on(weight: Tensor, scale: Tensor, zero: Tensor, bits: int, group: int)
     if not _numbers(weight):
         return quantize.round_on(weight, scale, zero, bits, group)
     codes = torch.empty(weight.shape, dtype=torch.uint8)
-    _run(
-        "round",
-        [weight, scale, zero, codes],
-        [weight.shape[1], *quantize.groups_of(weight.shape[1], group), 2**bits - 1],
-    )
+    sizes = [weight.shape[1], *quantize.groups_of(weight.shape[1], group)]
+    _run("round", [weight, scale, zero, codes], [*sizes, 2**bits - 1])
     return codes
 
 
@@ -102,9 +98,8 @@ def masked(matrix: Tensor, mask: Tensor) -> Tensor:
 
 def _here(tensor: Tensor) -> bool:
     """Whether there is something to do that the compiled functions can do."""
-    return (
-        tensor.device.type == "cpu" and bool(tensor.numel()) and tensor.element_size() in ELEMENTS and llvm.available()
-    )
+    known = tensor.device.type == "cpu" and tensor.element_size() in ELEMENTS
+    return known and tensor.numel() > 0 and llvm.available()
 
 
 def _numbers(tensor: Tensor) -> bool:
@@ -208,16 +203,15 @@ def gathered(f: Function, eight: str, width: int) -> str:
 def _packing(bits: int) -> Body:
     def body(f: Function, row: str, _: str) -> None:
         codes = f.at("%codes", f.mul(row, "%eighths"), "i64")
-        packed, left = f.at("%packed", f.mul(f.mul(row, "%eighths"), bits), "i8"), bits
+        packed = f.at("%packed", f.mul(f.mul(row, "%eighths"), bits), "i8")
         with f.each("%eighths") as i:
-            eight = f.get(f.at(codes, i, "i64"), "i64")
+            eight, above = f.get(f.at(codes, i, "i64"), "i64"), 0  # bits of the planes before
             for width in plain.planes(bits):
-                above, left_of = bits - left, left - width
-                plane = f.let(f"and i64 {f.let(f'lshr i64 {eight}, {left_of}')}, {_repeated(width, 8)}")
+                plane = f.let(f"and i64 {f.let(f'lshr i64 {eight}, {bits - above - width}')}, {_repeated(width, 8)}")
                 whole = f.let(f"trunc i64 {gathered(f, plane, width)} to i{8 * width}")
                 at = f.add(f.mul("%eighths", above), f.mul(i, width))
                 f.do(f"store i{8 * width} {whole}, ptr {f.at(packed, at, 'i8')}, align 1")
-                left = left_of
+                above += width
 
     return body
 
@@ -242,37 +236,33 @@ def _repeated(ones: int, every: int) -> int:
     return bits - 2**64 if bits >= 2**63 else bits
 
 
+@contextmanager
+def _kept(f: Function, row: str, element: str) -> Iterator[tuple[str, str, str, str]]:
+    """Each place of a row: where its element lies, where the kept ones begin, how many came before, whether it stays."""
+    start, k = f.mul(row, "%columns"), f.variable("i64", "0")
+    x, mask, values = f.at("%x", start, element), f.at("%mask", start, "i8"), f.mul(row, "%kept")
+    values = f.at("%values", values, element)
+    with f.each("%columns") as i:
+        place, flag = f.get(k, "i64"), _flag(f, mask, i)
+        yield f.at(x, i, element), values, place, flag
+        f.do(f"store i64 {f.add(place, flag)}, ptr {k}")
+
+
 def _select(f: Function, row: str, element: str) -> None:
     """Every element is written where the next one kept belongs; past the end it goes where nobody looks."""
-    start, k = f.mul(row, "%columns"), f.variable("i64", "0")
-    x, mask, values = (
-        f.at("%x", start, element),
-        f.at("%mask", start, "i8"),
-        f.at("%values", f.mul(row, "%kept"), element),
-    )
     spare = f.variable(element, "0")
-    with f.each("%columns") as i:
-        place = f.get(k, "i64")
+    with _kept(f, row, element) as (x, values, place, _):
         room = f.let(f"icmp ult i64 {place}, %kept")
         to = f.let(f"select i1 {room}, ptr {f.at(values, place, element)}, ptr {spare}")
-        f.do(f"store {element} {f.get(f.at(x, i, element), element)}, ptr {to}")
-        f.do(f"store i64 {f.add(place, _flag(f, mask, i))}, ptr {k}")
+        f.do(f"store {element} {f.get(x, element)}, ptr {to}")
 
 
 def _spread(f: Function, row: str, element: str) -> None:
-    start, k = f.mul(row, "%columns"), f.variable("i64", "0")
-    x, mask, values = (
-        f.at("%x", start, element),
-        f.at("%mask", start, "i8"),
-        f.at("%values", f.mul(row, "%kept"), element),
-    )
     last = f.let("sub i64 %kept, 1")
-    with f.each("%columns") as i:
-        place, flag = f.get(k, "i64"), _flag(f, mask, i)
+    with _kept(f, row, element) as (x, values, place, flag):
         within = f.let(f"call i64 @llvm.umin.i64(i64 {place}, i64 {last})")
         value = f.get(f.at(values, within, element), element)
-        f.do(f"store {element} {_if_kept(f, flag, value, element)}, ptr {f.at(x, i, element)}")
-        f.do(f"store i64 {f.add(place, flag)}, ptr {k}")
+        f.do(f"store {element} {_if_kept(f, flag, value, element)}, ptr {x}")
 
 
 def _mask(f: Function, row: str, element: str) -> None:
