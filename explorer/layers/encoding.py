@@ -238,7 +238,7 @@ def _repeated(ones: int, every: int) -> int:
 
 @contextmanager
 def _kept(f: Function, row: str, element: str) -> Iterator[tuple[str, str, str, str]]:
-    """Each place of a row: where its element lies, where the kept ones begin, how many came before, whether it stays."""
+    """Each place of a row: where its element lies, where the kept ones go, how many came before, whether it stays."""
     start, k = f.mul(row, "%columns"), f.variable("i64", "0")
     x, mask, values = f.at("%x", start, element), f.at("%mask", start, "i8"), f.mul(row, "%kept")
     values = f.at("%values", values, element)
