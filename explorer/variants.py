@@ -17,7 +17,7 @@ from explorer.layers.targets import siblings, targets
 from explorer.measure import size
 from explorer.model import kept
 from explorer.model.compress import Built, build, kernels_of, notes_of, reshape, scaled, settle
-from explorer.model.facts import Facts
+from explorer.model.facts import Facts, release
 from explorer.model.heal import heal
 from explorer.model.plan import NOTHING, Allotment
 from explorer.model.teach import Lessons
@@ -113,6 +113,8 @@ class Variants:
             if done.slow and (self._facts.file or recipe.data_free):  # kept once the facts are
                 kept.save(built, self._reduced(done), self._file(done))
             self._publish(done, built, started)
+            if done.slow:
+                release()
             return True
 
         if not self._step(finish):  # meanwhile the facts have got better
@@ -133,7 +135,8 @@ class Variants:
             built = yield from scaled(build(self._base, recipe, self._facts), 0.0, 0.1)
         lessons = yield from scaled(self._teach(), 0.1, 0.2)
         options: dict[str, Any] = {"rate": recipe.heal_rate, "seed": recipe.heal_seed, "plain": plain}
-        options |= {"everything": recipe.structural, "stopped": stopped}
+        options |= {"everything": recipe.structural, "inside": recipe.depth == 0 and not recipe.rotate}
+        options["stopped"] = stopped
         steps, curve = heal(built.model, lessons, recipe.heal, **options), list[HealStep]()
         while True:
             try:

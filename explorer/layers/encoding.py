@@ -280,7 +280,9 @@ def _flag(f: Function, mask: str, i: str) -> str:
 
 
 def _if_kept(f: Function, flag: str, value: str, element: str) -> str:
-    return f.let(f"select i1 {f.let(f'icmp ne i64 {flag}, 0')}, {element} {value}, {element} 0")
+    """By the bits: of a `select` LLVM makes a branch, which a mask takes at random (4 times as slow)."""
+    ones = f.let(f"trunc i64 {f.let(f'sub i64 0, {flag}')} to {element}")
+    return f.let(f"and {element} {value}, {ones}")
 
 
 _BODIES: dict[str, tuple[str, Body]] = {

@@ -46,6 +46,13 @@ def divergence(logits: Tensor, top: Tensor, log_p: Tensor) -> Tensor:
     return found
 
 
+def apart(hidden: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over tokens of ‖h − h'‖² / ‖h'‖² for hidden states (…, width) and those of the teacher; differentiable.
+    Of all tokens alike, however large their states are (Kurtic et al., arXiv 2310.06927, §3.2)."""
+    wanted = wanted.to(hidden.dtype)
+    return ((hidden - wanted).square().sum(-1) / wanted.square().sum(-1).clamp(min=1e-12)).mean()
+
+
 class _Divergence(torch.autograd.Function):
     """The slope is worked out on the way forward, where the student's probabilities are at hand: it is q − p for the
     kept tokens, and q (1 − p' / q') for the others, where p' and q' are what they hold together."""

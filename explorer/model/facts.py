@@ -312,7 +312,7 @@ def _write(tensors: Mapping[str, Tensor], file: Path, about: dict[str, str]) -> 
 
 
 def release() -> None:
-    """Give freed memory back to the system, which glibc's malloc keeps otherwise (0.8 GB after calibration)."""
+    """Give freed memory back to the system, which malloc keeps otherwise (see `explorer/__init__`)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim:
         trim(0)

@@ -1,4 +1,5 @@
-"""heal(model, lessons, steps) → the same model, better: it learns to predict what the original predicts (see `teach`).
+"""heal(model, lessons, steps) → the same model, better: it learns to predict what the original predicts, and to get
+there by the same hidden states (see `teach`).
 
 What is trained is what the recipe stored anew, in the form in which it is stored: kept weights, factors, the scales of
 codes; and every norm's gains and biases. Masks and codes stay what they are, and no byte is added. The model that comes
@@ -10,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -24,14 +25,16 @@ from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Stor
 from explorer.layers.targets import targets
 from explorer.methods import bits, distill
 from explorer.methods.quantize import groups_of
+from explorer.model import teach
 from explorer.model.preflight import check_memory
 from explorer.model.teach import Lessons, trainable_dtype
 from explorer.progress import HealStep
 
-WINDOWS = 2  # in a step
+WINDOWS = 1  # in a step
+STATES = 10.0  # what hidden states count, beside the KL
 RATES = {"values": 1e-3, "factors": 4e-3, "scales": 4e-3, "vectors": 4e-3}  # of Adam, relative to what is trained
-WARM_UP = 10  # steps
-EVERY = 15  # steps between looks at the held-out windows
+WARM_UP, STEADY = 10, 30  # steps of a rising rate; steps after which it falls with the root of their number
+EVERY = 30  # steps between looks at the held-out windows
 CLIP = 1.0
 AVERAGE = 5.0  # the running average reaches back over a fifth of the steps so far
 BYTES = (
@@ -137,10 +140,7 @@ class Student:
         return stored.dense().to(self.dtype)
 
     def _values(self, stored: Stored, inner: Dense, mask: Tensor | None, kind: str) -> _Leaf:
-        value = stored.dense().detach().float().clone()
-        if mask is not None:
-            value.requires_grad_(True).register_hook(lambda slope: encoding.masked(slope, mask))  # type: ignore[no-untyped-call]
-        shape, dtype = inner.shape, inner.dtype
+        dtype = inner.weight.dtype
 
         def put(new: Tensor) -> None:
             inner.weight = new
@@ -148,11 +148,11 @@ class Student:
                 stored.fresh = None
 
         return _Leaf(
-            value=value,
+            value=inner.weight.detach().float().clone(),
             rate=RATES[kind] * _size(inner.weight),
-            weight=lambda value: value.to(self.dtype),
-            stored=lambda value: value.to(dtype) if mask is None else encoding.select(value.to(dtype), mask, shape),
-            again=lambda new: (new if mask is None else encoding.spread(new, mask)).float(),
+            weight=lambda value: value.to(self.dtype) if mask is None else _Spread.apply(value.to(self.dtype), mask),  # type: ignore[no-untyped-call]
+            stored=lambda value: value.to(dtype),
+            again=lambda new: new.float(),
             put=put,
         )
 
@@ -179,13 +179,30 @@ class Student:
         """What the layers multiply by, by name, for these values of the leaves."""
         return {name: weight(value) for name, weight in self.weights.items()}
 
-    def loss(self, given: dict[str, Tensor], lessons: Lessons, windows: list[int]) -> Tensor:
-        """Mean KL in nats from the lessons' predictions on these windows to the model's."""
-        device = self.device
-        inputs: dict[str, Any] = {"input_ids": lessons.ids[windows].long().to(device), "use_cache": False}
-        logits: Tensor = functional_call(self.net, given, kwargs=inputs).logits[:, :-1]
-        top, log_p = (part[windows].flatten(0, 1).to(device) for part in (lessons.top, lessons.log_p))
-        return distill.divergence(logits.reshape(-1, logits.shape[-1]), top, log_p)
+    def loss(self, given: dict[str, Tensor], lessons: Lessons, windows: list[int]) -> tuple[Tensor, Tensor]:
+        """Mean KL in nats from the lessons' predictions on these windows to the model's; and the same with what its
+        hidden states are apart from the lessons', where they have any."""
+        inputs: dict[str, Any] = {"input_ids": lessons.ids[windows].long().to(self.device), "use_cache": False}
+        with teach.hidden_states(self.net) as hidden:
+            logits: Tensor = functional_call(self.net, given, kwargs=inputs).logits[:, :-1]
+        top, log_p = (part[windows].flatten(0, 1).to(self.device) for part in (lessons.top, lessons.log_p))
+        kl = distill.divergence(logits.reshape(-1, logits.shape[-1]), top, log_p)
+        pairs = zip(hidden, lessons.hidden, strict=False)  # no pairs where the lessons have none
+        apart = [distill.apart(mine[:, :-1], theirs[windows].to(self.device)) for mine, theirs in pairs]
+        return kl, kl + STATES * torch.stack(apart).mean() if apart else kl
+
+
+class _Spread(torch.autograd.Function):
+    """The kept values of a matrix → the matrix, zero where the mask is."""
+
+    @staticmethod
+    def forward(ctx: Any, kept: Tensor, mask: Tensor) -> Tensor:
+        ctx.mask, ctx.shape = mask, kept.shape
+        return encoding.spread(kept, mask)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return encoding.select(slope, ctx.mask, ctx.shape), None
 
 
 class _Scaled(torch.autograd.Function):
@@ -239,13 +256,13 @@ class _Trainer:
                 yield self.lessons.learned[i]
 
     def step(self, step: int) -> float:
-        """One step, from 1; the training loss in nats."""
-        pace = min(step / WARM_UP, 1.0)
+        """One step, from 1; KL (or the next-token loss) of its windows in nats."""
+        pace = min(step / WARM_UP, 1.0, (STEADY / step) ** 0.5)
         for group in self.optimizer.param_groups:
             group["lr"] = pace * group["rate"]
         windows = list(itertools.islice(self.order, WINDOWS))
         with torch.enable_grad():
-            loss = self.student.loss(self.student.given(lambda leaf: leaf.value), self.taught, windows)
+            kl, loss = self.student.loss(self.student.given(lambda leaf: leaf.value), self.taught, windows)
             loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([leaf.value for leaf in self.student.leaves], CLIP)
         self.optimizer.step()
@@ -253,7 +270,7 @@ class _Trainer:
         with torch.no_grad():
             values = [leaf.value for leaf in self.student.leaves]
             torch._foreach_lerp_(self.average, values, AVERAGE / (step + AVERAGE))
-        return float(loss.detach())
+        return float(kl.detach())
 
     @torch.no_grad()
     def look(self, step: int) -> None:
@@ -262,8 +279,8 @@ class _Trainer:
         stored = {id(leaf): leaf.stored(value) for leaf, value in pairs}
         given = self.student.given(lambda leaf: leaf.again(stored[id(leaf)]))
         windows = self.lessons.held_out
-        parts = [windows[at : at + WINDOWS] for at in range(0, len(windows), WINDOWS)]
-        total = sum(float(self.student.loss(given, self.lessons, part)) * len(part) for part in parts)
+        parts = [windows[at : at + 2] for at in range(0, len(windows), 2)]
+        total = sum(float(self.student.loss(given, self.lessons, part)[0]) * len(part) for part in parts)
         self.kl = total / len(windows)
         if self.kl < self.best_kl:
             self.best, self.best_kl, self.best_step = list(stored.values()), self.kl, step
@@ -281,18 +298,20 @@ def heal(
     rate: float = 1.0,
     seed: int = 0,
     everything: bool = False,
+    inside: bool = True,
     plain: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Generator[HealStep, None, nn.Module]:
     """Train for so many steps of `WINDOWS` windows; yields before the first and after each, and returns the best model
     by held-out KL, unsettled. When `stopped` says so the best so far is returned; the given model is never touched.
 
-    AdamW at a steady rate after a warm-up; what is judged and kept is the running average of the steps. Neither depends
-    on how many steps are to come, so a stop leaves what a recipe of so many steps is. `rate` multiplies `RATES`, `seed`
-    decides the order of the windows.
-    everything: also train plain matrices inside the blocks, where blocks, channels or heads were taken out. plain: the
-    next-token loss on the same text in place of the teacher's predictions, to compare with. ValueError where there is
-    nothing to train, ModelRejected where memory is short.
+    AdamW, its rate rising, steady, then falling; what is judged and kept is the running average of the steps. Neither
+    depends on how many steps are to come, so a stop leaves what a recipe of so many steps is. `rate` multiplies `RATES`,
+    `seed` decides the order of the windows.
+    everything: also train plain matrices inside the blocks, where blocks, channels or heads were taken out. inside:
+    the hidden states mean what the teacher's mean, place by place, so they are learned from too. plain: the next-token
+    loss on the same text in place of all that the teacher says, to compare with. ValueError where there is nothing to
+    train, ModelRejected where memory is short.
     """
     layers = [
         m for m in unsettled.modules() if isinstance(m, CompressedLinear) or everything and isinstance(m, nn.Linear)
@@ -301,7 +320,8 @@ def heal(
     student = Student(unsettled, everything)
     if not student.leaves:
         raise ValueError("Healing has nothing to train in this model.")
-    trainer = _Trainer(student, lessons, steps, rate, seed, plain)
+    taught = lessons if inside else replace(lessons, hidden=())
+    trainer = _Trainer(student, taught, steps, rate, seed, plain)
     trainer.look(0)
     yield _record(trainer, 0, math.nan, 0.0)
     started = time.perf_counter()

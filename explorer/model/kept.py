@@ -19,12 +19,13 @@ from explorer.model.plan import Allotment
 from explorer.progress import HealStep
 from explorer.recipe import Recipe
 
+VERSION = 2  # of how things are worked out: what an earlier one made is made anew
 LARGEST_TOTAL = 3_000_000_000  # bytes of what is kept for one model; the oldest go first
 
 
 def file_of(folder: Path, tokens: int, recipe: Recipe) -> Path:
     """Where in its model's folder a recipe, worked out with facts from so many tokens, is kept."""
-    key = json.dumps([tokens, recipe.to_dict()], sort_keys=True)
+    key = json.dumps([VERSION, tokens, recipe.to_dict()], sort_keys=True)
     return folder / f"{sha256(key.encode()).hexdigest()[:24]}.safetensors"
 
 

@@ -1,5 +1,5 @@
-"""The original as a teacher: texts that it wrote itself beside the calibration texts, and what it predicts on them,
-worked out once a model and kept on disk, so that no teacher runs while a student learns.
+"""The original as a teacher: texts that it wrote itself beside the calibration texts, what it predicts on them and what
+it thinks on the way, worked out once a model and kept on disk, so that no teacher runs while a student learns.
 
 A model's own text is what its student must get right, whatever the model is for (Liu et al., LLM-QAT, arXiv 2305.17888,
 §3.1). Half of it goes on from the beginnings of given texts, half from the chat template alone, so that the model asks
@@ -10,6 +10,7 @@ import copy
 import json
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -23,29 +24,32 @@ from torch import Tensor, nn
 
 from explorer.files import replacing
 from explorer.layers import dense
+from explorer.layers.targets import blocks_of
 from explorer.methods import distill
 from explorer.model.calibrate import windows_of
 from explorer.model.decode import Batch
 from explorer.model.generate import context_length, template
 
-VERSION = "1"
+VERSION = "2"
 TOP = 64  # likeliest tokens kept of each prediction
 LENGTH = 256  # tokens of a window
 GIVEN_TOKENS = 32768  # of the calibration texts, at most
-WRITTEN = 64  # windows that the teacher writes in each of its two forms
+WRITTEN = 48  # windows that the teacher writes in each of its two forms
 OPENING = 12  # tokens of a given text that it goes on from
-HELD_OUT = 8  # windows that nothing is learned from
-BATCH = 4  # windows at a time where nothing is written
+HELD_OUT = 6  # windows that nothing is learned from
+BATCH = 4  # windows read at a time
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lessons:
     """Windows of text, ids (windows, length), and the teacher's predictions of all tokens but the first: the likeliest
-    tokens (windows, length − 1, k) and their log-probabilities with that of all others (windows, length − 1, k + 1)."""
+    tokens (windows, length − 1, k) and their log-probabilities with that of all others (windows, length − 1, k + 1);
+    the hidden states that these came from, see `hidden_states`, each (windows, length − 1, width) bfloat16."""
 
     ids: Tensor
     top: Tensor
     log_p: Tensor
+    hidden: tuple[Tensor, ...] = ()
 
     @cached_property
     def held_out(self) -> list[int]:
@@ -88,63 +92,80 @@ def _made(model: nn.Module, tokenizer: Any, texts: Mapping[str, Sequence[str]]) 
     length = min(LENGTH, context_length(model))
     dtype = trainable_dtype(model)
     teacher = model if next(model.parameters()).dtype == dtype else copy.deepcopy(model).to(dtype)
-    given = [w for w in windows_of(tokenizer, texts, GIVEN_TOKENS, length) if w.shape[1] == length]
+    windows = [w for w in windows_of(tokenizer, texts, GIVEN_TOKENS, length) if w.shape[1] == length]
     openings = _openings(tokenizer, texts, min(OPENING, length // 2))
     starts = [torch.tensor([openings[i % len(openings)] for i in range(WRITTEN)])]
     chat = template(tokenizer)[0] if tokenizer.chat_template else []
     starts.append(torch.tensor([chat] * WRITTEN) if 0 < len(chat) < length // 2 else starts[0])
-    reads = [torch.cat(given[at : at + BATCH]) for at in range(0, len(given), BATCH)]
-    steps, done = len(reads) + sum(1 + length - start.shape[1] for start in starts), 0
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    for ids in reads:
-        found.append((ids, *_read(teacher, ids)))
-        done += 1
-        yield done / steps
+    reads = -(-(len(windows) + len(starts) * WRITTEN) // BATCH)
+    steps, done = reads + sum(length - start.shape[1] for start in starts), 0
     noise = torch.Generator().manual_seed(0)
     for start in starts:
-        writing = _write(teacher, start, length, noise)
-        for part in writing:
-            if part is not None:
-                found.append(part)
-            done += 1
-            yield done / steps
-    ids, top, log_p = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-    return Lessons(ids=ids, top=top.int(), log_p=log_p.half())
+        for written in _write(teacher, start, length, noise):
+            yield (done + written.shape[1] - start.shape[1]) / steps
+        done += length - start.shape[1]
+        windows.append(written)
+    found: list[Lessons] = []
+    for ids in torch.split(torch.cat(windows), BATCH):
+        found.append(read(teacher, ids))
+        done += 1
+        yield done / steps
+    return _joined(found)
 
 
 @torch.inference_mode()
-def _read(teacher: nn.Module, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Top and log_p of ids (windows, length)."""
-    device = next(teacher.parameters()).device
-    logits: Tensor = teacher(input_ids=ids.to(device), use_cache=False).logits[:, :-1]
-    return _likeliest(logits)
+def read(teacher: nn.Module, ids: Tensor) -> Lessons:
+    """What is learned from windows of ids (windows, length)."""
+    with hidden_states(teacher) as hidden:
+        logits: Tensor = teacher(input_ids=ids.to(next(teacher.parameters()).device), use_cache=False).logits[:, :-1]
+    rows = torch.split(logits.flatten(0, 1), distill.ROWS)
+    parts = zip(*(distill.likeliest(part, TOP) for part in rows), strict=True)
+    top, log_p = (torch.cat(part).view(*logits.shape[:2], -1).cpu() for part in parts)
+    kept = tuple(state[:, :-1].to("cpu", torch.bfloat16) for state in hidden)
+    return Lessons(ids=ids, top=top.int(), log_p=log_p.half(), hidden=kept)
 
 
-def _likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    parts = zip(
-        *(distill.likeliest(rows, TOP) for rows in torch.split(logits.flatten(0, 1), distill.ROWS)), strict=True
-    )
-    top, log_p = (torch.cat(part).view(*logits.shape[:2], -1) for part in parts)
-    return top, log_p
+def _joined(parts: Sequence[Lessons]) -> Lessons:
+    ids, top, log_p = (torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "top", "log_p"))
+    hidden = tuple(torch.cat(states) for states in zip(*(part.hidden for part in parts), strict=True))
+    return Lessons(ids=ids, top=top, log_p=log_p, hidden=hidden)
 
 
-def _write(
-    teacher: nn.Module, start: Tensor, length: int, noise: torch.Generator
-) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
-    """Go on from start (texts, tokens), each token drawn from the likeliest; None a step, at the end what it wrote."""
-    writing = Batch(teacher)
-    ids, parts = start, list[tuple[Tensor, ...]]()
-    while True:
-        top, log_p = _likeliest(writing.feed(ids.to(next(teacher.parameters()).device)))
-        parts.append((ids, top, log_p))
-        done = sum(part[0].shape[1] for part in parts)
-        if done == length:
-            break
-        drawn = torch.multinomial(log_p[:, -1, :-1].exp().cpu(), 1, generator=noise)
-        ids = top[:, -1].cpu().gather(1, drawn)
-        yield None
-    written, top, log_p = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
-    yield written, top[:, :-1], log_p[:, :-1]
+@contextmanager
+def hidden_states(model: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that a pass over the model fills: what comes out of the first half of the blocks, and what goes into the
+    head, (windows, tokens, width); of a model without a plain list of blocks the latter only."""
+    seen: list[Tensor] = []
+
+    def out_of(_: nn.Module, __: Any, output: Any) -> None:
+        seen.append(output if isinstance(output, Tensor) else output[0])
+
+    def into(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0])
+
+    head: nn.Module = model.get_output_embeddings()  # type: ignore[operator]
+    hooks = [head.register_forward_pre_hook(into)]
+    with suppress(ValueError):
+        blocks = blocks_of(model)[1]
+        hooks.append(blocks[max(len(blocks) // 2 - 1, 0)].register_forward_hook(out_of))
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.inference_mode()
+def _write(teacher: nn.Module, start: Tensor, length: int, noise: torch.Generator) -> Iterator[Tensor]:
+    """Go on from start (texts, tokens), each token drawn from the likeliest; yields the texts so far, up to `length`
+    tokens of each."""
+    writing, ids, new = Batch(teacher), start, start
+    while ids.shape[1] < length:
+        logits = writing.feed(new.to(next(teacher.parameters()).device))[:, -1]
+        top, log_p = (part.cpu() for part in distill.likeliest(logits, TOP))
+        new = top.gather(1, torch.multinomial(log_p[:, :-1].exp(), 1, generator=noise))
+        ids = torch.cat([ids, new], dim=1)
+        yield ids
 
 
 def _openings(tokenizer: Any, texts: Mapping[str, Sequence[str]], length: int) -> list[list[int]]:
@@ -164,7 +185,8 @@ def _openings(tokenizer: Any, texts: Mapping[str, Sequence[str]], length: int) -
 
 def _save(found: Lessons, file: Path) -> None:
     with replacing(file) as partial:
-        save_file({"ids": found.ids, "top": found.top, "log_p": found.log_p}, partial)
+        hidden = {f"hidden.{i}": state for i, state in enumerate(found.hidden)}
+        save_file({"ids": found.ids, "top": found.top, "log_p": found.log_p, **hidden}, partial)
 
 
 def _load(file: Path) -> Lessons | None:
@@ -172,7 +194,9 @@ def _load(file: Path) -> Lessons | None:
     if not file.exists():
         return None
     try:
-        return Lessons(**load_file(file))
+        kept = load_file(file)
+        hidden = tuple(kept.pop(name) for name in sorted(kept) if name.startswith("hidden."))
+        return Lessons(**kept, hidden=hidden)
     except (SafetensorError, OSError, TypeError) as error:
         logging.getLogger(__name__).warning("kept lessons are damaged, working them out again: %s", error)
         file.unlink(missing_ok=True)

@@ -66,3 +66,17 @@ def test_one_certain_token_makes_it_the_next_token_loss() -> None:
     assert float(mine.detach()) == pytest.approx(float(theirs.detach()), rel=1e-5)
     found, wanted = torch.autograd.grad(mine, student)[0], torch.autograd.grad(theirs, student)[0]
     assert torch.allclose(found, wanted, atol=1e-7)
+
+
+def test_hidden_states_count_by_token_however_large_they_are() -> None:
+    wanted = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+    other = wanted + 0.1 * torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(2))
+    found = distill.apart(other, wanted)
+    plain = [
+        float((a - b).norm() ** 2 / b.norm() ** 2) for a, b in zip(other.view(-1, 8), wanted.view(-1, 8), strict=True)
+    ]
+    assert float(found) == pytest.approx(sum(plain) / len(plain), rel=1e-5)
+    size = 10.0 ** torch.arange(10).view(2, 5, 1)
+    assert float(distill.apart(other * size, wanted * size)) == pytest.approx(float(found), rel=1e-5)
+    assert float(distill.apart(wanted, wanted)) == 0
+    assert float(distill.apart(wanted, torch.zeros_like(wanted))) < float("inf")

@@ -1,6 +1,7 @@
 """Healing: nearer to the original on text that was held out, in the stored form, by the same way every time."""
 
 import copy
+import dataclasses
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -43,8 +44,7 @@ RECIPES = [
 def lessons(llama: Loaded) -> Lessons:
     """The tiny model's predictions on random tokens."""
     ids = torch.randint(2, 300, (24, 64), generator=torch.Generator().manual_seed(7))
-    top, log_p = teach._read(llama.model, ids)
-    return Lessons(ids=ids, top=top.int(), log_p=log_p.half())
+    return teach.read(llama.model, ids)
 
 
 def run(steps: Generator[HealStep, None, nn.Module]) -> tuple[nn.Module, list[HealStep]]:
@@ -88,7 +88,7 @@ def test_masks_and_codes_stay_and_all_else_gets_nearer_at_no_byte(
 @pytest.mark.parametrize("recipe", [Recipe(sparsity=0.5), Recipe(bits=3), Recipe(keep=0.6)], ids=Recipe.to_query)
 def test_the_kl_that_is_told_is_that_of_the_stored_model(llama32: Loaded, facts_of: FactsOf, recipe: Recipe) -> None:
     ids = torch.randint(2, 300, (24, 64), generator=torch.Generator().manual_seed(7))
-    lessons = Lessons(ids=ids, **dict(zip(("top", "log_p"), teach._read(llama32.model, ids), strict=True)))
+    lessons = teach.read(llama32.model, ids)
     healed, curve = run(heal.heal(compress(llama32.model, recipe, facts_of(llama32.model)), lessons, 8))
     told = min(step.kl.value for step in curve)
     held = lessons.held_out
@@ -127,6 +127,25 @@ def test_the_best_is_kept_where_training_makes_it_worse(llama: Loaded, facts_of:
     assert same(state(healed), state(hurt))
 
 
+def test_hidden_states_are_learned_only_where_they_mean_the_same(
+    llama: Loaded, facts_of: FactsOf, lessons: Lessons
+) -> None:
+    hurt = compress(llama.model, Recipe(bits=2), facts_of(llama.model))
+    without = dataclasses.replace(lessons, hidden=())
+    inside, outside, blind = (
+        run(heal.heal(hurt, taught, 30, inside=also))[0]
+        for taught, also in ((lessons, True), (lessons, False), (without, True))
+    )
+    assert same(state(outside), state(blind)) and not same(state(inside), state(outside))
+
+    def lost(model: nn.Module) -> float:
+        found = teach.read(model, lessons.ids[lessons.held_out]).hidden
+        wanted = [states[lessons.held_out] for states in lessons.hidden]
+        return sum(float(distill.apart(a.float(), b)) for a, b in zip(found, wanted, strict=True))
+
+    assert lost(inside) < lost(outside)
+
+
 def test_the_control_run_learns_the_next_token(llama: Loaded, facts_of: FactsOf, lessons: Lessons) -> None:
     hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
     _, curve = run(heal.heal(hurt, lessons, 1, plain=True))
@@ -145,7 +164,7 @@ def test_a_student_of_fewer_blocks_learns_with_all_its_weights_and_stays_a_plain
 ) -> None:
     recipe = Recipe(depth=0.5, width=0.25)
     hurt = compress(llama.model, recipe, facts_of(llama.model))
-    healed, curve = run(heal.heal(hurt, lessons, 60, rate=3.0, everything=True))
+    healed, curve = run(heal.heal(hurt, lessons, 60, rate=3.0, everything=True, inside=False))
     assert curve[-1].kl.value < 0.9 * curve[0].kl.value
     export.write(healed, (recipe, NOTHING, "someone/base"), llama.tokenizer, {}, tmp_path / "student")
     opened = AutoModelForCausalLM.from_pretrained(tmp_path / "student")

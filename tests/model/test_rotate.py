@@ -107,8 +107,7 @@ def test_sizes_are_as_predicted(llama: Loaded, facts_of: FactsOf, tmp_path: Path
 def test_it_can_be_healed(llama: Loaded, facts_of: FactsOf) -> None:
     wounded = compress(llama.model, Recipe(bits=2, quant="rtn", rotate=True), facts_of(llama.model))
     ids = torch.randint(2, 300, (8, 24), generator=torch.Generator().manual_seed(9))
-    top, log_p = teach._read(llama.model, ids)
-    steps = list(heal.heal(wounded, teach.Lessons(ids=ids, top=top.int(), log_p=log_p.half()), 30))
+    steps = list(heal.heal(wounded, teach.read(llama.model, ids), 30, inside=False))
     assert steps[-1].kl.value < 0.95 * steps[0].kl.value
 
 

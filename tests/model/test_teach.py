@@ -62,6 +62,7 @@ def test_lessons_are_kept_and_do_not_depend_on_who_asks_again(
     first, _ = made(llama, tmp_path / "a")
     other, _ = made(llama, tmp_path / "b")
     assert all(torch.equal(getattr(first, n), getattr(other, n)) for n in ("ids", "top", "log_p"))
+    assert len(first.hidden) == 2 and all(map(torch.equal, first.hidden, other.hidden))
 
     def never(*_: object) -> None:
         pytest.fail("worked out again")
@@ -69,6 +70,7 @@ def test_lessons_are_kept_and_do_not_depend_on_who_asks_again(
     monkeypatch.setattr(teach, "_made", never)
     again, shares = made(llama, tmp_path / "a")
     assert shares == [] and torch.equal(again.log_p, first.log_p)
+    assert len(again.hidden) == 2 and all(map(torch.equal, again.hidden, first.hidden))
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 100])
@@ -101,3 +103,13 @@ def test_many_texts_at_once_are_read_like_each_by_itself(any_model: Loaded) -> N
         alone = Continuation(any_model.model, own_step=False).feed(ids[row : row + 1])
         p, q = alone.log_softmax(-1), whole[row, -1].log_softmax(-1)
         assert float((p.exp() * (p - q)).sum()) < 0.05  # bfloat16 rounds a batch in another order
+
+
+def test_hidden_states_are_those_behind_half_of_the_blocks_and_before_the_head(any_model: Loaded) -> None:
+    ids = torch.randint(2, 300, (2, 12), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        found = any_model.model(input_ids=ids, output_hidden_states=True).hidden_states
+    half, last = teach.read(any_model.model, ids).hidden
+    if len(found) > 2:  # of one block transformers tells what comes behind the last norm only
+        assert torch.equal(half, found[(len(found) - 1) // 2][:, :-1].bfloat16())
+    assert torch.equal(last, found[-1][:, :-1].bfloat16())
