@@ -306,8 +306,8 @@ def heal(
     by held-out KL, unsettled. When `stopped` says so the best so far is returned; the given model is never touched.
 
     AdamW, its rate rising, steady, then falling; what is judged and kept is the running average of the steps. Neither
-    depends on how many steps are to come, so a stop leaves what a recipe of so many steps is. `rate` multiplies `RATES`,
-    `seed` decides the order of the windows.
+    depends on how many steps are to come, so a stop leaves what a recipe of so many steps is. `rate` multiplies
+    `RATES`, `seed` decides the order of the windows.
     everything: also train plain matrices inside the blocks, where blocks, channels or heads were taken out. inside:
     the hidden states mean what the teacher's mean, place by place, so they are learned from too. plain: the next-token
     loss on the same text in place of all that the teacher says, to compare with. ValueError where there is nothing to
