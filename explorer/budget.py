@@ -15,11 +15,12 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from explorer.recipe import BEST, Recipe
 from explorer.records import Reading
-from explorer.trade import WIDTHS, Curve, Option, Trade, Way
+from explorer.trade import WIDTHS, Curve, Option, Trade, Way, plain_ms
 from explorer.workbench import Workbench
 
 GAP = 1e-3  # how far from the best a solution may be; a tenth of it takes two to three times as long
 SECONDS = 20.0
+SLOWEST = 0.5, 4.0  # products now against the kernel table; what is outside is noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +58,26 @@ class Choice:
         return all(getattr(self, name).value <= most for name, most in limits.items().items())
 
 
-def rest_ms(bench: Workbench, whole: Trade, bits: int = 4) -> float:
-    """What a token takes besides its products: measured on the model of one width, less its products by the table."""
-    *_, (_, speed) = bench.time(Recipe(bits=bits, head_bits=bits), rounds=3)
-    return max(speed.ms_per_token.value - sum(_at(curve, bits).ms for curve in whole.curves), 0.0)
+def as_now(bench: Workbench, found: Sequence[Trade], bits: int = 4) -> tuple[list[Trade], float]:
+    """The trades with the times that products take now, since the kernel table may be of a quicker minute, and what a
+    token takes besides, in ms: both follow from the original and the model of one width, timed in turns."""
+    *_, (original, small) = bench.time(Recipe(bits=bits, head_bits=bits), rounds=3)
+    products = sum(_at(curve, bits).ms for curve in found[0].curves)
+    saved, measured = plain_ms(bench) - products, original.ms_per_token.value - small.ms_per_token.value
+    pace = min(max(measured / saved, SLOWEST[0]), SLOWEST[1]) if saved > 0 else 1.0
+    return [_at_pace(one, pace) for one in found], max(small.ms_per_token.value - pace * products, 0.0)
+
+
+def _at_pace(trade: Trade, pace: float) -> Trade:
+    curves = [replace(c, options=tuple(replace(o, ms=pace * o.ms) for o in c.options)) for c in trade.curves]
+    return replace(trade, curves=tuple(curves))
 
 
 def choose(
     bench: Workbench, found: Sequence[Trade], limits: Limits, *, rest: float = 0.0, level: str = "best"
 ) -> Choice:
     """The recipe within limits of the whole model, and the best with one width for all beside it. `rest`: see
-    `rest_ms`. ValueError where nothing keeps them."""
+    `as_now`. ValueError where nothing keeps them."""
     chosen, problem = list[Choice](), ""
     for trade in found:
         if any(choice.keeps(limits) and choice.kl.value <= trade.kl for choice in chosen) and limits.aim == "kl":

@@ -218,6 +218,12 @@ def _assembled(bench: Workbench, known: Known) -> list[Trade]:
     return result
 
 
+def plain_ms(bench: Workbench) -> float:
+    """ms of all products of a token in the original, by the kernel table; 0 where there is none."""
+    times = _times(bench)
+    return sum(times.get(("dense", t.shape), 0.0) for t in targets(bench.loaded.model) if t.kind != "embedding")
+
+
 def _kernel(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> str:
     """The name that the kernel table has for what multiplies by a matrix stored so."""
     stored = empty(shape, spec, dtype)

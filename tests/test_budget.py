@@ -2,12 +2,14 @@
 
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from explorer import budget, trade
 from explorer.budget import Limits
 from explorer.recipe import Recipe
+from explorer.records import Reading
 from explorer.trade import Curve, Option, Trade, Way
 from explorer.workbench import Workbench
 
@@ -57,9 +59,25 @@ def test_bytes_and_time_are_both_kept() -> None:
     assert sum(o.size for o in quick) == min(b for b, t, nats in every if t <= 10.0 and nats <= 0.5)
 
 
+@pytest.mark.parametrize("pace, kept", [(2.0, 2.0), (0.7, 0.7), (100.0, budget.SLOWEST[1])])
+def test_times_are_those_of_now(
+    workbench: Workbench, measured: list[Trade], monkeypatch: pytest.MonkeyPatch, pace: float, kept: float
+) -> None:
+    at_4 = sum(o.ms for curve in measured[0].curves for o in curve.options if o.way == Way(bits=4))
+    took = [SimpleNamespace(ms_per_token=Reading.timing([1.0 + pace * ms])) for ms in (at_4 + 5.0, at_4)]
+    monkeypatch.setattr(budget, "plain_ms", lambda _: at_4 + 5.0)
+    monkeypatch.setattr(workbench, "time", lambda *_, **__: iter([tuple(took)]))
+    now, rest = budget.as_now(workbench, measured)
+    assert rest == pytest.approx(max(1.0 + (pace - kept) * at_4, 0.0), abs=1e-9)
+    for old, new in zip(measured, now, strict=True):
+        for before, after in zip(old.curves, new.curves, strict=True):
+            assert [o.ms for o in after.options] == pytest.approx([kept * o.ms for o in before.options])
+            assert [o.size for o in after.options] == [o.size for o in before.options]
+
+
 def test_time_is_that_of_the_products_and_of_a_model_that_ran(workbench: Workbench, measured: list[Trade]) -> None:
-    rest = budget.rest_ms(workbench, measured[0])
-    choice = budget.choose(workbench, measured, Limits(ms=rest + 100), rest=rest)
+    now, rest = budget.as_now(workbench, measured)
+    choice = budget.choose(workbench, now, Limits(ms=rest + 100), rest=rest)
     assert 0 < choice.ms.value <= rest + 100
     with pytest.raises(ValueError, match="ms a token"):
         budget.choose(workbench, measured, Limits(ms=rest / 100), rest=rest)

@@ -61,7 +61,9 @@ def _budget(options: argparse.Namespace) -> None:
             tell_share("Measuring what each matrix does, once", share)
     print(file=sys.stderr)
     limits = budget.Limits(size=options.mb and options.mb * 1e6, ms=options.ms, kl=options.kl)
-    rest = budget.rest_ms(bench, found[0]) if options.ms else 0.0
+    rest = 0.0
+    if options.ms:
+        found, rest = budget.as_now(bench, found)
     choice = budget.choose(bench, found, limits, rest=rest, level=options.level)
     _built(bench, "chosen", choice, options)
     if choice.runner_up:

@@ -41,7 +41,9 @@ class BudgetPage:
                 found = step
             else:
                 yield None, views.status(say("trading", share=f"{step * 100:.0f}"), "busy")
-        rest = budget.rest_ms(self.bench, found[0]) if limits.ms else 0.0
+        rest = 0.0
+        if limits.ms:
+            found, rest = budget.as_now(self.bench, found)
         choice = budget.choose(self.bench, found, limits, rest=rest, level=level)
         both = [one for one in (choice, choice.runner_up) if one]
         known: list[Measurement] = []
