@@ -37,9 +37,8 @@ WARM_UP, STEADY = 10, 30  # steps of a rising rate; steps after which it falls w
 EVERY = 30  # steps between looks at the held-out windows
 CLIP = 1.0
 AVERAGE = 5.0  # the running average reaches back over a fifth of the steps so far
-BYTES = (
-    28  # for each weight: its value, slope, both moments of Adam and average in float32, and what layers multiply by
-)
+# for each weight: its value, slope, both moments of Adam and average in float32, and what layers multiply by
+BYTES = 28
 
 
 @dataclass(kw_only=True, eq=False)
@@ -140,7 +139,6 @@ class Student:
         return stored.dense().to(self.dtype)
 
     def _values(self, stored: Stored, inner: Dense, mask: Tensor | None, kind: str) -> _Leaf:
-        dtype = inner.weight.dtype
 
         def put(new: Tensor) -> None:
             inner.weight = new
@@ -151,7 +149,7 @@ class Student:
             value=inner.weight.detach().float().clone(),
             rate=RATES[kind] * _size(inner.weight),
             weight=lambda value: value.to(self.dtype) if mask is None else _Spread.apply(value.to(self.dtype), mask),  # type: ignore[no-untyped-call]
-            stored=lambda value: value.to(dtype),
+            stored=lambda value: value.to(inner.dtype),
             again=lambda new: new.float(),
             put=put,
         )
@@ -320,8 +318,7 @@ def heal(
     student = Student(unsettled, everything)
     if not student.leaves:
         raise ValueError("Healing has nothing to train in this model.")
-    taught = lessons if inside else replace(lessons, hidden=())
-    trainer = _Trainer(student, taught, steps, rate, seed, plain)
+    trainer = _Trainer(student, lessons if inside else replace(lessons, hidden=()), steps, rate, seed, plain)
     trainer.look(0)
     yield _record(trainer, 0, math.nan, 0.0)
     started = time.perf_counter()

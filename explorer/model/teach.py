@@ -155,7 +155,6 @@ def hidden_states(model: nn.Module) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-@torch.inference_mode()
 def _write(teacher: nn.Module, start: Tensor, length: int, noise: torch.Generator) -> Iterator[Tensor]:
     """Go on from start (texts, tokens), each token drawn from the likeliest; yields the texts so far, up to `length`
     tokens of each."""
