@@ -10,6 +10,5 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD); `facts.release` gives it back after large work.
 if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
     _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for _what, _value in ((-8, 1), (-3, 32 << 20), (-1, 2**31 - 1), (-2, 64 << 20)):
-        if _mallopt:
-            _mallopt(_what, _value)
+    for _what, _value in ((-8, 1), (-3, 32 << 20), (-1, 2**31 - 1), (-2, 64 << 20)) if _mallopt else ():
+        _mallopt(_what, _value)

@@ -20,7 +20,7 @@ from explorer.workbench import Workbench
 
 GAP = 1e-3  # how far from the best a solution may be; a tenth of it takes two to three times as long
 SECONDS = 20.0
-SLOWEST = 0.5, 4.0  # products now against the kernel table; what is outside is noise
+PACES = 0.5, 4.0  # products now against the kernel table; what is outside is noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def as_now(bench: Workbench, found: Sequence[Trade], bits: int = 4) -> tuple[lis
     *_, (original, small) = bench.time(Recipe(bits=bits, head_bits=bits), rounds=3)
     products = sum(_at(curve, bits).ms for curve in found[0].curves)
     saved, measured = plain_ms(bench) - products, original.ms_per_token.value - small.ms_per_token.value
-    pace = min(max(measured / saved, SLOWEST[0]), SLOWEST[1]) if saved > 0 else 1.0
+    pace = min(max(measured / saved, PACES[0]), PACES[1]) if saved > 0 else 1.0
     return [_at_pace(one, pace) for one in found], max(small.ms_per_token.value - pace * products, 0.0)
 
 

@@ -59,7 +59,7 @@ def test_bytes_and_time_are_both_kept() -> None:
     assert sum(o.size for o in quick) == min(b for b, t, nats in every if t <= 10.0 and nats <= 0.5)
 
 
-@pytest.mark.parametrize("pace, kept", [(2.0, 2.0), (0.7, 0.7), (100.0, budget.SLOWEST[1])])
+@pytest.mark.parametrize("pace, kept", [(2.0, 2.0), (0.7, 0.7), (100.0, budget.PACES[1])])
 def test_times_are_those_of_now(
     workbench: Workbench, measured: list[Trade], monkeypatch: pytest.MonkeyPatch, pace: float, kept: float
 ) -> None:

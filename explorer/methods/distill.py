@@ -48,7 +48,7 @@ def divergence(logits: Tensor, top: Tensor, log_p: Tensor) -> Tensor:
 
 def apart(hidden: Tensor, wanted: Tensor) -> Tensor:
     """Mean over tokens of ‖h − h'‖² / ‖h'‖² for hidden states (…, width) and those of the teacher; differentiable.
-    Of all tokens alike, however large their states are (Kurtic et al., arXiv 2310.06927, §3.2)."""
+    Of all tokens alike, however large their states are (as SquareHead, Kurtic et al., arXiv 2310.06927)."""
     wanted = wanted.to(hidden.dtype)
     return ((hidden - wanted).square().sum(-1) / wanted.square().sum(-1).clamp(min=1e-12)).mean()
 
