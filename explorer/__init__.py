@@ -3,12 +3,13 @@
 import ctypes
 import os
 import sys
+from typing import Any
 
 # Before torch: memory in pages of 2 MB. Small ones are handed out so slowly that a first pruning takes thrice as long.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # glibc keeps what is freed, in one arena, instead of asking the system for the same memory at every step (`mallopt`:
 # M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD); `facts.release` gives it back after large work.
 if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
-    _mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    _mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
     for _what, _value in ((-8, 1), (-3, 32 << 20), (-1, 2**31 - 1), (-2, 64 << 20)) if _mallopt else ():
         _mallopt(_what, _value)
