@@ -15,7 +15,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from explorer.recipe import BEST, Recipe
 from explorer.records import Reading
-from explorer.trade import WIDTHS, Curve, Option, Trade, Way, plain_ms
+from explorer.trade import THIN, WIDTHS, Curve, Option, Trade, Way, plain_ms
 from explorer.workbench import Workbench
 
 GAP = 1e-3  # how far from the best a solution may be; a tenth of it takes two to three times as long
@@ -60,16 +60,29 @@ class Choice:
 
 def as_now(bench: Workbench, found: Sequence[Trade], bits: int = 4) -> tuple[list[Trade], float]:
     """The trades with the times that products take now, since the kernel table may be of a quicker minute, and what a
-    token takes besides, in ms: both follow from the original and the model of one width, timed in turns."""
+    token takes besides, in ms. Both follow from the original and the model of one width, timed in turns; what thin
+    factors take, of which there are many more, from a model made of them."""
+    curves = found[0].curves
     *_, (original, small) = bench.time(Recipe(bits=bits, head_bits=bits), rounds=3)
-    products = sum(_at(curve, bits).ms for curve in found[0].curves)
+    products = sum(_at(curve, Way(bits=bits)).ms for curve in curves)
     saved, measured = plain_ms(bench) - products, original.ms_per_token.value - small.ms_per_token.value
-    pace = min(max(measured / saved, PACES[0]), PACES[1]) if saved > 0 else 1.0
-    return [_at_pace(one, pace) for one in found], max(small.ms_per_token.value - pace * products, 0.0)
+    pace = _pace(measured, saved)
+    rest = max(small.ms_per_token.value - pace * products, 0.0)
+    *_, (_, thin) = bench.time(THIN.recipe, rounds=3)
+    factors = sum(_at(curve, Way(bits=THIN.bits) if curve.outside else THIN).ms for curve in curves)
+    thin_pace = _pace(thin.ms_per_token.value - rest, factors)
+    return [_at_pace(one, pace, thin_pace) for one in found], rest
 
 
-def _at_pace(trade: Trade, pace: float) -> Trade:
-    curves = [replace(c, options=tuple(replace(o, ms=pace * o.ms) for o in c.options)) for c in trade.curves]
+def _pace(measured: float, expected: float) -> float:
+    return min(max(measured / expected, PACES[0]), PACES[1]) if expected > 0 else 1.0
+
+
+def _at_pace(trade: Trade, pace: float, thin: float) -> Trade:
+    curves = [
+        replace(c, options=tuple(replace(o, ms=(pace if o.way.keep == 1 else thin) * o.ms) for o in c.options))
+        for c in trade.curves
+    ]
     return replace(trade, curves=tuple(curves))
 
 
@@ -102,7 +115,7 @@ def _uniform(bench: Workbench, whole: Trade, limits: Limits, rest: float, level:
     besides = {"size": bench.preview(Recipe()).file_bytes.value - _matrices(bench, whole), "ms": rest}
     within = []
     for bits, head in product(WIDTHS, WIDTHS):
-        same = [_at(curve, head if curve.outside else bits) for curve in whole.curves]
+        same = [_at(curve, Way(bits=head if curve.outside else bits)) for curve in whole.curves]
         used = {n: besides.get(n, 0.0) + sum(getattr(option, n) for option in same) for n in ("size", "ms", "kl")}
         if all(used[name] <= most for name, most in limits.items().items()):
             within.append((used[limits.aim], bits, head, same))
@@ -197,5 +210,5 @@ def _levelled(recipe: Recipe, level: str) -> Recipe:
     return replace(recipe, quant="rtn" if recipe.pruned else "search")
 
 
-def _at(curve: Curve, bits: int) -> Option:
-    return next(option for option in curve.options if option.way == Way(bits=bits))
+def _at(curve: Curve, way: Way) -> Option:
+    return next(option for option in curve.options if option.way == way)

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,6 +72,7 @@ WAYS = (
     *(Way(bits=bits, keep=share) for bits, share in ((4, 0.9), (4, 0.7), (6, 0.8), (8, 0.6))),
 )
 MEASURED = Way(bits=3)  # in which every matrix is swapped in by itself
+THIN = Way(bits=4, keep=0.7)  # stands for all factors where a token's time is looked at
 
 Known = dict[str, Any]  # what a file holds
 Times = dict[tuple[str, tuple[int, int]], float]  # ms of a token, by kernel and shape
@@ -232,12 +234,14 @@ def _kernel(shape: tuple[int, int], spec: Spec, dtype: torch.dtype) -> str:
 
 
 def _ms(times: Times, kernel: str, shape: tuple[int, int], whole: tuple[int, int]) -> float:
-    """By the table; of a shape that it does not have, a share of the whole matrix's time."""
+    """By the table; a shape that it does not have takes what lies between its neighbours in size."""
     if not times:
         return 0.0
     if (kernel, shape) in times:
         return times[kernel, shape]
-    return times.get((kernel, whole), times["dense", whole]) * shape[0] * shape[1] / (whole[0] * whole[1])
+    kernel = kernel if (kernel, whole) in times else "dense"
+    known = sorted((rows * columns, ms) for (name, (rows, columns)), ms in times.items() if name == kernel)
+    return float(np.interp(shape[0] * shape[1], [size for size, _ in known], [ms for _, ms in known]))
 
 
 def _together(group: Sequence[Sequence[Option]]) -> tuple[Option, ...]:
@@ -251,7 +255,8 @@ def _together(group: Sequence[Sequence[Option]]) -> tuple[Option, ...]:
         pairs = [(getattr(one, name), getattr(other, name)) for name in ("size", "kl", "ms")]
         return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
-    return tuple(one for one in sums if one.way.plain or not any(beaten(one, other) for other in sums))
+    needed = [one for one in sums if one.way.plain or one.way == THIN]
+    return tuple(one for one in sums if one in needed or not any(beaten(one, other) for other in sums))
 
 
 def _times(bench: Workbench) -> Times:

@@ -10,7 +10,7 @@ from explorer import budget, trade
 from explorer.budget import Limits
 from explorer.recipe import Recipe
 from explorer.records import Reading
-from explorer.trade import Curve, Option, Trade, Way
+from explorer.trade import THIN, Curve, Option, Trade, Way
 from explorer.workbench import Workbench
 
 SMALL = [
@@ -63,15 +63,33 @@ def test_bytes_and_time_are_both_kept() -> None:
 def test_times_are_those_of_now(
     workbench: Workbench, measured: list[Trade], monkeypatch: pytest.MonkeyPatch, pace: float, kept: float
 ) -> None:
-    at_4 = sum(o.ms for curve in measured[0].curves for o in curve.options if o.way == Way(bits=4))
-    took = [SimpleNamespace(ms_per_token=Reading.timing([1.0 + pace * ms])) for ms in (at_4 + 5.0, at_4)]
+    """Products at one pace, thin factors, of which there are more, at another."""
+    at_4, thin = (
+        sum(
+            o.ms
+            for curve in measured[0].curves
+            for o in curve.options
+            if o.way == (Way(bits=4) if curve.outside else w)
+        )
+        for w in (Way(bits=4), THIN)
+    )
+    rest = max(1.0 + (pace - kept) * at_4, 0.0)
+    taken = {Recipe(bits=4, head_bits=4): 1.0 + pace * at_4, THIN.recipe: rest + 3 * thin}
+    base = SimpleNamespace(ms_per_token=Reading.timing([1.0 + pace * (at_4 + 5.0)]))
     monkeypatch.setattr(budget, "plain_ms", lambda _: at_4 + 5.0)
-    monkeypatch.setattr(workbench, "time", lambda *_, **__: iter([tuple(took)]))
-    now, rest = budget.as_now(workbench, measured)
-    assert rest == pytest.approx(max(1.0 + (pace - kept) * at_4, 0.0), abs=1e-9)
+    monkeypatch.setattr(
+        workbench,
+        "time",
+        lambda recipe, **_: iter([(base, SimpleNamespace(ms_per_token=Reading.timing([taken[recipe]])))]),
+    )
+    now, found = budget.as_now(workbench, measured)
+    assert found == pytest.approx(rest, abs=1e-9)
     for old, new in zip(measured, now, strict=True):
         for before, after in zip(old.curves, new.curves, strict=True):
-            assert [o.ms for o in after.options] == pytest.approx([kept * o.ms for o in before.options])
+            paces = [kept if o.way.keep == 1 else 3 for o in before.options]
+            assert [o.ms for o in after.options] == pytest.approx(
+                [p * o.ms for p, o in zip(paces, before.options, strict=True)]
+            )
             assert [o.size for o in after.options] == [o.size for o in before.options]
 
 

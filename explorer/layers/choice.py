@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from explorer.layers import blockwise, llvm
 from explorer.layers.kernels import BnbKernel, Compiled, Decoded, Int4Pack, Int8Pack, Kernel, TinyGemm, read_at_once
-from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Spec, Stored, encode
+from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Spec, Stored, encode, with_rows
 
 INT4_GROUPS = (32, 64, 128, 256)
 _measured: dict[str, float] = {}
@@ -53,6 +53,14 @@ def candidates(stored: Stored) -> list[type[Kernel]]:
 def build(stored: Stored) -> Kernel:
     """The kernel for a Stored, ready to run."""
     return choose(stored)(stored)  # type: ignore[arg-type]
+
+
+def fitted(first: Stored, second: Stored) -> Stored:
+    """The factor that is multiplied first, with rows of zeros so that nothing is padded between it and the second."""
+    rows = choose(second).takes(second)
+    if rows == first.shape[0] or not isinstance(first, Quantized) or choose(first) is Decoded:
+        return first
+    return with_rows(first, rows)
 
 
 def joint(parts: Sequence[Stored]) -> bool:

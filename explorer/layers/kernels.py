@@ -21,6 +21,11 @@ class Kernel(nn.Module):
         """The name that this kind of kernel has for a Stored."""
         return cls.name
 
+    @classmethod
+    def takes(cls, stored: Stored) -> int:
+        """Columns of x that need no padding any more: at least the Stored's own."""
+        return stored.shape[1]
+
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -55,7 +60,7 @@ class Int4Pack(Kernel):
         super().__init__()
         self.rows, columns = stored.shape
         self.group = stored.group
-        self.pad = stored.groups * stored.group - columns
+        self.pad = self.takes(stored) - columns
         scale, (codes, zeros) = stored.scale.float(), stored.at_hand()
         if self.pad:
             codes = torch.cat([codes, zeros[:, -1:].expand(-1, self.pad)], dim=1)
@@ -68,10 +73,16 @@ class Int4Pack(Kernel):
         both = torch.stack([scale.T, shift.T], dim=-1).to(torch.bfloat16).contiguous()  # (groups, rows, 2)
         self.register_buffer("packed", self.pack(codes))
         self.register_buffer("scale_and_shift", both)
+        self.columns = columns + self.pad
+
+    @classmethod
+    def takes(cls, stored: Stored) -> int:
+        assert isinstance(stored, Quantized)
+        return stored.groups * stored.group
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1]).contiguous()  # the last tokens of several texts lie apart
-        if self.pad:
+        if flat.shape[1] != self.columns:
             flat = F.pad(flat, (0, self.pad))
         y = self.multiply(flat)
         if y.shape[1] != self.rows:
@@ -154,12 +165,18 @@ class Compiled(Kernel):
         assert isinstance(stored, Quantized)
         return f"compiled int{compiled.width(stored.bits)}"
 
+    @classmethod
+    def takes(cls, stored: Stored) -> int:
+        assert isinstance(stored, Quantized)
+        group = read_at_once(stored)
+        return -(-stored.shape[1] // group) * group
+
     def __init__(self, stored: Quantized) -> None:
         super().__init__()
         self.rows, columns = stored.shape
         self.name = self.named(stored)
         group = read_at_once(stored)
-        self.pad = -(-columns // group) * group - columns
+        self.pad = self.takes(stored) - columns
         scale, (codes, zeros) = stored.scale, stored.at_hand()
         groups = (columns + self.pad) // group
         scale, zeros = (t.repeat_interleave(-(-groups // stored.groups), dim=1)[:, :groups] for t in (scale, zeros))
@@ -173,7 +190,7 @@ class Compiled(Kernel):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
-        if self.pad:
+        if flat.shape[1] != self.matrix.columns:
             flat = F.pad(flat, (0, self.pad))
         if flat.dtype not in (torch.bfloat16, torch.float32):
             flat = flat.float()

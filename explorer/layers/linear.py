@@ -50,16 +50,21 @@ class CompressedLinear(nn.Module):
         return total if self.input_scale is None else total / self.input_scale.float()
 
     @property
-    def only(self) -> kernels.Kernel | None:
-        """The one kernel that does everything but the bias, where there is no more to it."""
-        single = len(self._steps) == 1 and len(self._steps[0]) == 1 and self.input_scale is None
-        return self._steps[0][0] if single else None
+    def products(self) -> list[kernels.Kernel]:
+        """The kernels in turn, where they are all that the layer does: no bias, no scale, no second branch."""
+        plain = len(self._steps) == 1 and self.input_scale is None and self.bias is None
+        return self._steps[0] if plain else []
+
+    def first(self) -> Stored | None:
+        """What the input is multiplied by first; None where it is scaled before, or meets several branches."""
+        return None if len(self.branches) > 1 or self.input_scale is not None else _first(list(self.branches[0]))  # type: ignore[call-overload]
 
     def settle(self, shared: kernels.Kernel | None = None) -> None:
-        """Move from storage to execution: build kernels (or take a share in one), and let go of the stored form."""
+        """Move from storage to execution: build kernels, or take a share in the first one, and let go of the stored
+        form."""
         self.note = next(filter(None, map(choice.why_decoded, self.stored())), "")
         branches: list[list[Stored]] = [list(factors) for factors in self.branches]  # type: ignore[call-overload]
-        self._steps = [[shared]] if shared else [[choice.build(f) for f in reversed(fs)] for fs in branches]
+        self._steps = [[shared or choice.build(_first(fs)), *map(choice.build, fs[-2::-1])] for fs in branches]
         self.kernels = nn.ModuleList(kernel for steps in self._steps for kernel in steps)
         self.branches = nn.ModuleList()
 
@@ -90,15 +95,19 @@ class CompressedLinear(nn.Module):
 
 def settle_together(layers: Sequence[CompressedLinear]) -> None:
     """Settle layers that get the same input: one product for all where one kernel carries them, else one by one."""
-    stored = [part for layer in layers for part in layer.stored()]
-    scaled = any(layer.input_scale is not None for layer in layers)
-    if len(stored) == len(layers) and not scaled and choice.joint(stored):
-        product = kernels.Shared(choice.build(stack(stored)), [part.shape[0] for part in stored])
+    firsts = [stored for layer in layers if (stored := layer.first()) is not None]
+    if len(firsts) == len(layers) and choice.joint(firsts):
+        product = kernels.Shared(choice.build(stack(firsts)), [stored.shape[0] for stored in firsts])
         for place, layer in enumerate(layers):
             layer.settle(kernels.Share(product, place))
     else:
         for layer in layers:
             layer.settle()
+
+
+def _first(factors: Sequence[Stored]) -> Stored:
+    """The last factor, which meets the input, as it runs."""
+    return factors[-1] if len(factors) == 1 else choice.fitted(factors[-1], factors[-2])
 
 
 class CompressedEmbedding(nn.Module):

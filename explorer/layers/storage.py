@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from explorer.layers import blockwise, encoding
 from explorer.methods import bits as bitpack
@@ -232,6 +233,8 @@ def encode(
 
 def stack(parts: Sequence[Stored]) -> Stored:
     """Matrices of equal width, format and grouping, one below the other, as one: for running, not for keeping."""
+    if len(parts) == 1:
+        return parts[0]
     quantized = [part for part in parts if isinstance(part, Quantized)]
     if len(quantized) < len(parts):
         return _stack_blocks([part for part in parts if isinstance(part, BitsAndBytes)])
@@ -247,6 +250,22 @@ def stack(parts: Sequence[Stored]) -> Stored:
     )
     stacked.fresh = codes, zeros
     return stacked
+
+
+def with_rows(part: Quantized, rows: int) -> Quantized:
+    """The matrix with rows of zeros below, so that there are `rows`: for running, not for keeping."""
+    more = (0, 0, 0, rows - part.shape[0])
+    codes, zeros = (F.pad(t, more) for t in part.at_hand())
+    padded = Quantized(
+        F.pad(part.packed, more),
+        F.pad(part.scale, more),
+        encoding.pack(zeros.view(1, -1), part.bits),
+        columns=part.shape[1],
+        spec=Spec(bits=part.bits, group=part.group),
+        dtype=part.dtype,
+    )
+    padded.fresh = codes, zeros
+    return padded
 
 
 def _stack_blocks(parts: Sequence[BitsAndBytes]) -> BitsAndBytes:

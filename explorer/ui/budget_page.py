@@ -26,6 +26,7 @@ class BudgetPage:
 
     def __init__(self, desk: Desk) -> None:
         self.desk, self.bench = desk, desk.bench
+        self._now: dict[str, tuple[list[trade.Trade], float]] = {}  # by model: timed once a visit
 
     def find(self, values: Controls, session: str, *most: object) -> Iterator[Found]:
         """`most`: million bytes, ms a token and nats; nothing or 0 is no limit."""
@@ -43,7 +44,10 @@ class BudgetPage:
                 yield None, views.status(say("trading", share=f"{step * 100:.0f}"), "busy")
         rest = 0.0
         if limits.ms:
-            found, rest = budget.as_now(self.bench, found)
+            yield None, views.status(say("timing"), "busy")
+            name = self.bench.fingerprint
+            self._now[name] = self._now.get(name) or budget.as_now(self.bench, found)
+            found, rest = self._now[name]
         choice = budget.choose(self.bench, found, limits, rest=rest, level=level)
         both = [one for one in (choice, choice.runner_up) if one]
         known: list[Measurement] = []

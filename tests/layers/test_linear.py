@@ -71,7 +71,9 @@ def test_settling_changes_where_it_runs_and_not_what_it_says(case: Case, shape: 
     layer.settle()
     assert layer.stored() == [] and len(layer.kernels) == count
     assert torch.allclose(layer(x).float(), before, rtol=0.02, atol=0.01 * float(before.abs().max()))
-    assert (layer.only is not None) == (count == 1 and not scaled)
+    assert layer.products == []  # there is a bias
+    layer.bias = None
+    assert len(layer.products) == (count if len(branches) == 1 and not scaled else 0)
 
 
 def test_branches_and_the_scale_of_the_input_add_up_to_one_weight() -> None:
@@ -101,13 +103,17 @@ def test_an_embedding_gives_rows_of_the_decoded_matrix(spec: Spec) -> None:
     assert torch.equal(CompressedEmbedding(stored)(ids), F.embedding(ids, stored.dense()))
 
 
+@pytest.mark.parametrize("ranks", [(0, 0, 0), (40, 20, 7), (0, 20, 0)], ids=["whole", "factors", "both"])
 @pytest.mark.parametrize("bits, group", [(4, 64), (3, 32), (8, 0), (6, 64)])
-def test_siblings_in_one_product_give_what_each_gives_alone(bits: int, group: int) -> None:
+def test_siblings_in_one_product_give_what_each_gives_alone(bits: int, group: int, ranks: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    weights = [torch.randn(rows, 64).bfloat16() for rows in (64, 24, 16)]
+    pairs = zip((64, 24, 16), ranks, strict=True)
+    shapes = [((rows, rank), (rank, 64)) if rank else ((rows, 64),) for rows, rank in pairs]
+    weights = [[torch.randn(shape).bfloat16() for shape in factors] for factors in shapes]
 
     def layers() -> list[CompressedLinear]:
-        return [CompressedLinear([[encode(w, Spec(bits=bits, group=group))]], None) for w in weights]
+        spec = Spec(bits=bits, group=group)
+        return [CompressedLinear([[encode(w, spec) for w in factors]], None) for factors in weights]
 
     alone, together = layers(), layers()
     settle_together(together)

@@ -90,7 +90,11 @@ def test_one_pass_over_all_tokens_gives_the_same(llama32: Loaded, ids: torch.Ten
         torch.testing.assert_close(along, llama32.model(input_ids=ids).logits[0], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(bits=4, head_bits=4), Recipe(sparsity=0.5), Recipe(keep=0.6, bits=8)])
+@pytest.mark.parametrize(
+    "recipe",
+    [Recipe(bits=4, head_bits=4), Recipe(sparsity=0.5), Recipe(keep=0.6, bits=8), Recipe(keep=0.7, bits=4)],
+    ids=lambda recipe: recipe.words(),
+)
 def test_compressed_models_have_it_too(llama: Loaded, ids: torch.Tensor, recipe: Recipe) -> None:
     model = settle(compress(llama.model, recipe, Facts()), siblings(llama.model))
     assert step_of(model) is not None
@@ -120,6 +124,21 @@ def test_a_step_that_disagrees_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> 
     model = model_of(FAMILY["llama"])
     model.model.layers[1].self_attn.scaling *= 0.5  # the step reads the first block's
     assert step_of(model) is None
+
+
+@pytest.mark.parametrize("texts, taken", [(1, True), (4, False)])
+def test_one_prediction_that_hangs_on_a_rounding_is_no_disagreement(
+    monkeypatch: pytest.MonkeyPatch, texts: int, taken: bool
+) -> None:
+    model, step = model_of(FAMILY["llama"]), decode.Step.__call__
+
+    def off(self: decode.Step, ids: torch.Tensor, place: int, kept: list[torch.Tensor]) -> torch.Tensor:
+        logits = step(self, ids, place, kept)
+        logits[:texts, 0] += 20.0
+        return logits
+
+    monkeypatch.setattr(decode.Step, "__call__", off)
+    assert (step_of(model) is not None) == taken
 
 
 def test_a_model_that_gives_no_numbers_is_left_to_transformers() -> None:
