@@ -1,9 +1,10 @@
 """One token more: a sequence that a model continues, with its cache. transformers' forward reads the prompt, and is the
 reference and the fallback; a model of the Llama family goes on in a short step of our own, whose every product is the
-same kernel on the same weights. The step is taken only where it was compared with transformers' on this very model.
+same kernel on the same weights. The step is taken only where it was compared with transformers' on a model of the same
+family, shapes, settings and kernels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from inspect import signature
 from typing import Any, NamedTuple
@@ -26,7 +27,9 @@ STATIC_ROPE = ("default", "llama3", "linear")  # tables that do not depend on ho
 TOLERANCE = {torch.bfloat16: 0.02, torch.float16: 0.02}  # nats of KL between both ways; float32: 1e-4
 
 Product = Callable[[Tensor], Tensor]
+Kind = tuple[Hashable, ...]
 _words: dict[type, str] = {}
+_right: dict[Kind, bool] = {}  # whether the step agreed with transformers' on the first model of a kind
 _steps: "WeakKeyDictionary[nn.Module, Step | None]" = WeakKeyDictionary()
 
 
@@ -212,13 +215,24 @@ def reference(model: nn.Module, ids: Tensor, cache: DynamicCache) -> Tensor:
 
 
 def step_of(model: nn.Module) -> Step | None:
-    """The own step of a model, or None where its family has none or the comparison failed; found once a model."""
+    """The own step of a model, or None where its family has none or the comparison failed; compared once a kind."""
     if model not in _steps:
         _steps[model] = None
         if _recognised(model):
-            step = Step(model)
-            _steps[model] = step if _agrees(model, step) else None
+            step, kind = Step(model), _kind(model)
+            if kind not in _right:
+                _right[kind] = _agrees(model, step)
+            _steps[model] = step if _right[kind] else None
     return _steps[model]
+
+
+def _kind(model: nn.Module) -> Kind:
+    """All that the step depends on but the weights: family, shapes and settings, and what multiplies."""
+    first = next(model.parameters())
+    layers = [layer for layer in model.modules() if isinstance(layer, CompressedLinear)]
+    chains = {tuple(map(type, layer.products)) for layer in layers}
+    config: Any = model.config
+    return config.to_json_string(), first.dtype, first.device, frozenset(chains), frozenset(map(type, model.modules()))
 
 
 def _recognised(model: nn.Module) -> bool:

@@ -50,6 +50,11 @@ FAMILY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def compared_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_right", {})
+
+
 def model_of(config: PretrainedConfig) -> nn.Module:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
@@ -139,6 +144,26 @@ def test_one_prediction_that_hangs_on_a_rounding_is_no_disagreement(
 
     monkeypatch.setattr(decode.Step, "__call__", off)
     assert (step_of(model) is not None) == taken
+
+
+def test_the_comparison_is_made_once_for_models_that_differ_in_weights_alone(
+    llama: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared, agrees = [], decode._agrees
+    monkeypatch.setattr(decode, "_agrees", lambda *given: compared.append(1) or agrees(*given))
+    recipes = [
+        Recipe(sparsity=0.5),
+        Recipe(sparsity=0.3),
+        Recipe(bits=8, head_bits=8),
+        Recipe(bits=4),
+        Recipe(bits=3),
+        Recipe(keep=0.7),
+    ]
+    counts = []
+    for recipe in recipes:
+        assert step_of(settle(compress(llama.model, recipe, Facts()), siblings(llama.model))) is not None
+        counts.append(len(compared))
+    assert counts == [1, 1, 2, 3, 3, 4]
 
 
 def test_a_model_that_gives_no_numbers_is_left_to_transformers() -> None:
