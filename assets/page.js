@@ -30,6 +30,14 @@ addEventListener('click', ({ target }) => {
 const asked = new URLSearchParams(location.search);
 if (asked.get('present') === '1') root.classList.add('present');
 if (asked.has('lesson')) root.classList.add('teaching');  // a lesson is seen before what it pushes down
+// A slider that did not move for REST ms has been let go of. Whoever asked before it moved on is never answered.
+const REST = 150;
+let slid = -Infinity, resting;
+addEventListener('input', ({ target }) => { if (target.type === 'range') slid = performance.now(); }, true);
+window.rested = (values) => new Promise((go) => {
+  clearTimeout(resting);
+  resting = setTimeout(go, slid + REST - performance.now(), values);
+});
 // gradio's client cuts its own streams off, and reports each as an error; what follows within a second is of the same.
 const report = console.error;
 let cut = -Infinity;

@@ -83,8 +83,8 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
             page.locator("#bits").get_by_test_id(f"{bits}-radio-label").click()
             releases.append(page.evaluate(DONE, before))
         page.evaluate(QUIET)
-        loads = {"cold": [_load(browser.new_context().new_page(), address) for _ in range(3)]}
-        loads["warm"] = [_load(page, address) for _ in range(3)]
+        loads = {"cold": [_load(browser.new_context().new_page(), address) for _ in range(5)]}
+        loads["warm"] = [_load(page, address) for _ in range(5)]
         browser.close()
     return {
         "start_to_page_answers_seconds": answers,
@@ -94,7 +94,11 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
             f"release_to_{what}_ms": Reading.timing([r[what] for r in releases if what in r]).to_dict()
             for what in ("text", "quality", "all")
         },
-        **{f"load_{kind}_ms": Reading.timing(times).to_dict() for kind, times in loads.items()},
+        **{
+            f"load_{kind}_to_{what}_ms": Reading.timing([times[what] for times in each]).to_dict()
+            for kind, each in loads.items()
+            for what in ("controls", "numbers")
+        },
     }
 
 
@@ -133,13 +137,15 @@ def _drag(page: Page, name: str, share: float) -> None:
     page.mouse.up()
 
 
-def _load(page: Page, address: str) -> float:
-    """ms until the controls can be used."""
-    started = time.perf_counter()
+def _load(page: Page, address: str) -> dict[str, float]:
+    """ms until the controls can be used, and until the cards hold their numbers."""
+    started, found = time.perf_counter(), {}
     page.goto(address, wait_until="commit")
-    page.wait_for_selector("#sparsity input[type=range]:enabled")
-    page.wait_for_selector(".cards .headline .number")
-    return (time.perf_counter() - started) * 1e3
+    for what, sign in (("controls", "#sparsity input[type=range]:enabled"), ("numbers", ".cards .headline .number")):
+        page.wait_for_selector(sign)
+        found[what] = (time.perf_counter() - started) * 1e3
+    page.evaluate(QUIET)  # the next one must not wait for this one's model
+    return found
 
 
 def _setting(page: Page) -> str:

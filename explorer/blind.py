@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
-
 from explorer.recipe import Recipe
 from explorer.records import Reading
 
@@ -36,6 +34,8 @@ def results(answers: Iterable[Answer]) -> list[Result]:
 
 
 def _result(recipe: Recipe, outcomes: list[bool]) -> Result:
+    from scipy.stats import binomtest  # noqa: PLC0415 - two seconds that a start would pay
+
     found = binomtest(sum(outcomes), len(outcomes)).proportion_ci(0.95, method="exact")
     low, high = float(found.low), float(found.high)
     share = sum(outcomes) / len(outcomes)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 from explorer.recipe import BEST, Recipe
 from explorer.records import Reading
@@ -128,6 +127,8 @@ def _uniform(bench: Workbench, whole: Trade, limits: Limits, rest: float, level:
 def solve(found: Sequence[Curve], limits: Limits) -> list[Option]:
     """One option for each curve: the least of `limits.aim` within all limits, which are those of the matrices alone.
     ValueError where nothing keeps them."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - a second that a start would pay
+
     options = [(place, option) for place, curve in enumerate(found) for option in curve.options]
     figures = {name: np.array([getattr(o, name) for _, o in options], dtype=float) for name in ("size", "ms", "kl")}
     one_each = np.zeros((len(found), len(options)))

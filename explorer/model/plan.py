@@ -42,26 +42,41 @@ def plans(found: Iterable[Target], recipe: Recipe, allotted: Allotment = NOTHING
     targets = list(found)
     places = 1 + max((target.block for target in targets), default=-1)
     heads = {name: target.name for target in targets if target.tied_to for name in (target.name, target.tied_to)}
-    return {t.name: _plan(t, recipe, places, allotted, heads.get(t.name, "")) for t in targets}
+    made: dict[tuple[object, ...], Plan] = {}  # most matrices are asked the same
+    usual: dict[str, Setting] = {}
+    planned = {}
+    for t in targets:
+        name, kind = (t.tied_to, "embedding") if t.tied_to else (t.name, t.kind)
+        setting = usual.get(kind)
+        if setting is None:
+            setting = recipe.setting(name, kind, t.block, places, heads.get(t.name, ""))
+            if not recipe.layers and not recipe.protect:
+                usual[kind] = setting
+        asked = t.shape, t.kind in ("embedding", "head"), setting, allotted.rank.get(t.name), allotted.kept.get(t.name)
+        if asked not in made:
+            made[asked] = _plan(recipe, *asked)
+        planned[t.name] = made[asked]
+    return planned
 
 
-def _plan(target: Target, recipe: Recipe, places: int, allotted: Allotment, head: str) -> Plan:
-    rows, columns = target.shape
-    name, kind = (target.tied_to, "embedding") if target.tied_to else (target.name, target.kind)
-    setting = recipe.setting(name, kind, target.block, places, head)
+def _plan(
+    recipe: Recipe, shape: tuple[int, int], outside: bool, setting: Setting, rank: int | None, kept: int | None
+) -> Plan:
+    """rank, kept: what a budget for the whole model leaves to it, where there is one."""
+    rows, columns = shape
     if setting.protected:
         return Plan()
-    if target.kind in ("embedding", "head"):
-        return Plan(factors=(((rows, columns), _spec((rows, columns), setting, recipe)),) if setting.bits < 16 else ())
-    rank = factorize.rank_for(rows, columns, setting.keep) if setting.keep < 1 else 0
-    if setting.keep < 1 and target.name in allotted.rank:
-        rank = allotted.rank[target.name]
-    shapes = [(rows, rank), (rank, columns)] if rank else [(rows, columns)]
-    total = allotted.kept.get(target.name) if not rank else None
-    factors = tuple((shape, _spec(shape, setting, recipe, total)) for shape in shapes)
+    if outside:
+        return Plan(factors=((shape, _spec(shape, setting, recipe)),) if setting.bits < 16 else ())
+    if setting.keep == 1:
+        rank = 0
+    elif rank is None:
+        rank = factorize.rank_for(rows, columns, setting.keep)
+    shapes = [(rows, rank), (rank, columns)] if rank else [shape]
+    factors = tuple((part, _spec(part, setting, recipe, None if rank else kept)) for part in shapes)
     if not rank and factors[0][1] == Spec(group=setting.group):
         return Plan()
-    thin = min(recipe.residual_rank, *target.shape)
+    thin = min(recipe.residual_rank, *shape)
     residual: tuple[Factor, ...] = (((rows, thin), DENSE), ((thin, columns), DENSE)) if thin else ()
     return Plan(factors=factors, residual=residual, scaled=recipe.quant == "awq" and setting.bits < 16 and not rank)
 

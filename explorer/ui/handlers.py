@@ -5,7 +5,6 @@ next step. A View's fields are in the order of the page's outputs; None leaves a
 """
 
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,6 @@ from explorer.workbench import Workbench
 FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 # The first round is shown at once, the others narrow it: the prompt is as long as what people ask, no longer.
 TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS = 5, 4, 32
-REST_SECONDS = 0.15  # a slider that did not move for this long has been let go of
 UPDATE_SECONDS = 0.1
 SESSIONS_KEPT, RECORDS_KEPT = 256, 64
 
@@ -106,8 +104,9 @@ class Desk:
         self._want(session, None)
         self._wanted.pop(session, None)
 
-    def live(self, values: Controls, session: str, rest: float = REST_SECONDS) -> Iterator[View]:
-        """Real weights, real text, real measurements of the setting that the slider rests on."""
+    def live(self, values: Controls, session: str, moved: bool = False) -> Iterator[View]:
+        """Real weights, real text, real measurements of a setting; `moved`: a slider came to rest there, and may have
+        moved on, or may have to wait for the button."""
         if not self.bench.ready.is_set():
             return
         try:
@@ -115,8 +114,7 @@ class Desk:
         except ValueError as error:
             yield View(status=views.status(say("failed", problem=error), "error"))
             return
-        if rest:
-            threading.Event().wait(rest)
+        if moved:
             if self._wanted.get(session, ask) != ask:
                 return
             seconds = self.patience.waits(session, ask.recipe.slow)

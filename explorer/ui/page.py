@@ -151,11 +151,11 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
 
         @until_stop
         def live(request: gr.Request, *values: Any) -> Iterator[Any]:
-            yield from map(_parts, desk.live(Controls(*values), _session(request)))
+            yield from map(_parts, desk.live(Controls(*values), _session(request), moved=True))
 
         @until_stop
         def now(request: gr.Request, *values: Any) -> Iterator[Any]:
-            yield from map(_parts, desk.live(Controls(*values), _session(request), rest=0))
+            yield from map(_parts, desk.live(Controls(*values), _session(request)))
 
         def start(request: gr.Request) -> Iterator[Any]:
             for values, top_line, view in desk.start(dict(request.query_params)):
@@ -200,7 +200,8 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
 
         moved = [c.submit if isinstance(c, gr.Textbox) else c.input for c in recipe]
         gr.on(moved, preview, controls, views, trigger_mode="always_last", api_name="preview", **quick)
-        gr.on(moved, live, controls, views, trigger_mode="always_last", api_name="apply", **heavy)
+        rested = "(...values) => window.rested(values)"
+        gr.on(moved, live, controls, views, trigger_mode="always_last", api_name="apply", js=rested, **heavy)
         gr.on(
             [write.click, prompt[0].submit, apply.click],
             now,

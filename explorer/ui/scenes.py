@@ -24,7 +24,7 @@ class Scenes:
         seen = self.desk.recorded(ask) if (ask := self._asked(asked)) else None
         yield asked[: len(RECIPE_CONTROLS)], seen or View()
         if seen is None:
-            for view in self.desk.live(asked, session, rest=0):
+            for view in self.desk.live(asked, session):
                 yield None, view
 
     def prepare(self, values: Controls, session: str) -> Iterator[Scene]:

@@ -21,7 +21,7 @@ def text_of(html: str | None) -> str:
 
 def run(desk: Desk, values: Controls, session: str = "a") -> list[View]:
     desk.preview(values, session)
-    return list(desk.live(values, session, rest=0))
+    return list(desk.live(values, session))
 
 
 @pytest.mark.parametrize("recipe", PRESETS.values())
@@ -64,7 +64,7 @@ def test_the_text_begins_before_anything_is_measured_and_the_rounds_go_on_after_
     desk: Desk, values: Controls
 ) -> None:
     measured, done = [], 0
-    for number, view in enumerate(desk.live(values, "a", rest=0)):
+    for number, view in enumerate(desk.live(values, "a")):
         known = desk.bench.measured(ask_from(values).recipe)
         measured.append((bool(view.compressed), bool(known and known.quality), bool(known and known.speed)))
         if not done and 'data-state="done"' in (view.status or ""):
@@ -76,14 +76,14 @@ def test_the_text_begins_before_anything_is_measured_and_the_rounds_go_on_after_
 
 
 def test_a_newer_move_ends_the_older_work(desk: Desk, values: Controls) -> None:
-    older = desk.live(values, "a", rest=0)
+    older = desk.live(values, "a")
     next(older)
     desk.preview(values._replace(bits="8"), "a")
     assert all(view == View() for view in older)
 
 
 def test_another_visit_s_move_does_not(desk: Desk, values: Controls) -> None:
-    mine = desk.live(values, "a", rest=0)
+    mine = desk.live(values, "a")
     next(mine)
     desk.preview(values._replace(bits="8"), "b")
     desk.stop("b")
@@ -92,12 +92,12 @@ def test_another_visit_s_move_does_not(desk: Desk, values: Controls) -> None:
 
 def test_a_slider_that_still_moves_starts_nothing(desk: Desk, values: Controls) -> None:
     desk.preview(values._replace(bits="8"), "a")
-    assert list(desk.live(values, "a", rest=0.01)) == []
+    assert list(desk.live(values, "a", moved=True)) == []
     assert desk.bench.measured(ask_from(values).recipe) is None
 
 
 def test_stop_ends_within_a_step_and_keeps_what_was_measured(desk: Desk, values: Controls) -> None:
-    work = desk.live(values._replace(length=200), "a", rest=0)
+    work = desk.live(values._replace(length=200), "a")
     for view in work:
         if view.compressed:
             break
@@ -197,7 +197,7 @@ def test_where_the_last_changes_took_long_a_slider_waits_for_a_button(
     def moved(bits: str) -> str:
         now = values._replace(bits=bits)
         desk.preview(now, "a")
-        return list(desk.live(now, "a", rest=0.01))[-1].status or ""
+        return list(desk.live(now, "a", moved=True))[-1].status or ""
 
     assert 'data-state="done"' in moved("8") + moved("6")  # quick so far
     monkeypatch.setattr("explorer.ui.patience.LONG_SECONDS", {True: 0.0, False: 0.0})
@@ -211,7 +211,7 @@ def test_a_stop_keeps_what_healing_has_reached(desk: Desk, values: Controls) -> 
     asked = values._replace(bits="4", quant="rtn", heal=100)
     desk.preview(asked, "a")
     told = []
-    for view in desk.live(asked, "a", rest=0):
+    for view in desk.live(asked, "a"):
         told.append(view)
         curve = desk.bench.variants.curves.get(ask_from(asked).recipe)
         if curve and curve[-1].step >= 2:

@@ -68,7 +68,7 @@ def test_a_verdict_says_what_must_be_equal(apart: float, cost: float, words: str
 
 def test_the_page_opens_meets_writes_and_plots(desk: Desk, values: Controls, folders: dict[str, Path]) -> None:
     page, session = RivalPage(desk), "visit"
-    list(desk.live(values, session, rest=0))
+    list(desk.live(values, session))
     found = list(page.meet(values, session, f" {folders['gpt2']} "))
     html, line = found[-1]
     assert html and "Compared with" in line and str(folders["gpt2"]) in html and len(texts(html)) == 3
@@ -110,7 +110,7 @@ def test_a_download_is_told_holds_nobody_up_and_ends_at_stop(
 
 
 def test_a_rival_that_predicts_alike_lies_at_the_originals_height(desk: Desk, values: Controls) -> None:
-    list(desk.live(values, "visit", rest=0))
+    list(desk.live(values, "visit"))
     history = desk.bench.history()
     for apart, ratio in ((0.0, 1.0), (-0.25, 2.0)):
         figure = charts.size_and_quality(history, Recipe(), contest(apart))

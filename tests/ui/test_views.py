@@ -97,7 +97,7 @@ def test_same_words_counts_up_to_the_first_difference() -> None:
 def test_no_number_anywhere_in_full_is_without_its_badge(desk: Desk, values: Controls) -> None:
     """What a whole visit shows, each figure drawn by `number`; left are names, counts of tokens and settings."""
     desk.preview(values, "a")
-    shown = [view.cards for view in desk.live(values, "a", rest=0)]
+    shown = [view.cards for view in desk.live(values, "a")]
     studies = Studies(desk)
     for study in (studies.numbers, studies.words, studies.layers):
         shown += [part for part, _ in study(values, "a")]
