@@ -6,7 +6,7 @@ group, solved by HiGHS, for each number of blocks; a new budget is a new solutio
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -97,9 +97,9 @@ def choose(
         besides = bench.preview(Recipe(depth=trade.depth)).file_bytes.value - _matrices(bench, trade)
         left = rest * (1 - trade.depth)
         try:
-            options = solve(trade.curves, limits.less(size=besides, ms=left, kl=trade.kl))
+            options = solve(trade.curves, limits, size=besides, ms=left, kl=trade.kl)
         except ValueError as none:
-            problem = problem or str(none)
+            problem = str(none) if limits.aim == "kl" else problem or str(none)  # fewer blocks, fewer bytes
             continue
         chosen.append(_told(bench, _recipe(trade, options, level), options, trade.kl, left))
     within = [choice for choice in chosen if choice.keeps(limits)]
@@ -124,8 +124,8 @@ def _uniform(bench: Workbench, whole: Trade, limits: Limits, rest: float, level:
     return _told(bench, _levelled(Recipe(bits=bits, head_bits=head), level), same, 0.0, rest)
 
 
-def solve(found: Sequence[Curve], limits: Limits) -> list[Option]:
-    """One option for each curve: the least of `limits.aim` within all limits, which are those of the matrices alone.
+def solve(found: Sequence[Curve], limits: Limits, **besides: float) -> list[Option]:
+    """One option for each curve: the least of `limits.aim` within all limits, of which some is used `besides`.
     ValueError where nothing keeps them."""
     from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - a second that a start would pay
 
@@ -133,6 +133,7 @@ def solve(found: Sequence[Curve], limits: Limits) -> list[Option]:
     figures = {name: np.array([getattr(o, name) for _, o in options], dtype=float) for name in ("size", "ms", "kl")}
     one_each = np.zeros((len(found), len(options)))
     one_each[[place for place, _ in options], range(len(options))] = 1
+    limits = limits.less(**besides)
     aim, kept = figures[limits.aim], limits.items()
     while True:
         result = milp(
@@ -146,7 +147,7 @@ def solve(found: Sequence[Curve], limits: Limits) -> list[Option]:
             options={"mip_rel_gap": GAP, "time_limit": SECONDS},
         )
         if result.x is None:
-            raise ValueError(_why_not(found, limits))
+            raise ValueError(_why_not(found, limits, besides))
         taken = result.x > 0.5
         over = {name: figures[name][taken].sum() - most for name, most in limits.items().items()}
         if max(over.values()) <= 0:
@@ -155,11 +156,14 @@ def solve(found: Sequence[Curve], limits: Limits) -> list[Option]:
             kept[name] -= (by + 1e-7 * kept[name]) * (by > 0)
 
 
-def _why_not(found: Sequence[Curve], limits: Limits) -> str:
-    least = {n: sum(min(getattr(o, n) for o in curve.options) for curve in found) for n in limits.items()}
+def _why_not(found: Sequence[Curve], limits: Limits, besides: Mapping[str, float]) -> str:
+    least = {
+        name: besides.get(name, 0.0) + sum(min(getattr(o, name) for o in curve.options) for curve in found)
+        for name in limits.items()
+    }
     words = {
-        "size": f"{least.get('size', 0) / 1e6:.1f} MB for the matrices",
-        "ms": f"{least.get('ms', 0):.1f} ms a token for the matrices",
+        "size": f"{least.get('size', 0) / 1e6:.1f} MB",
+        "ms": f"{least.get('ms', 0):.1f} ms a token",
         "kl": f"{least.get('kl', 0):.4f} nats",
     }
     return f"No choice keeps this budget; the least is {', '.join(words[name] for name in least)}."

@@ -106,6 +106,8 @@ def test_what_cannot_be_kept_is_one_sentence(workbench: Workbench, measured: lis
         budget.solve(SMALL, Limits(size=50))
     with pytest.raises(ValueError, match="the least is"):
         budget.solve(SMALL, Limits(kl=1e-9))
+    with pytest.raises(ValueError, match=r"^No choice keeps this budget; the least is 1107.5 ms a token\.$"):
+        budget.solve(SMALL, Limits(ms=1101), ms=1100)
     with pytest.raises(ValueError, match=r"^No choice keeps this budget; the least is .* MB"):
         budget.choose(workbench, measured, Limits(size=1000))
 
