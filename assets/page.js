@@ -30,10 +30,11 @@ addEventListener('click', ({ target }) => {
 const asked = new URLSearchParams(location.search);
 if (asked.get('present') === '1') root.classList.add('present');
 if (asked.has('lesson')) root.classList.add('teaching');  // a lesson is seen before what it pushes down
-// A slider that did not move for REST ms has been let go of. Whoever asked before it moved on is never answered.
+// A control that did not move for REST ms has been let go of; a click needs no waiting. Whoever asked before it moved on
+// is never answered.
 const REST = 150;
 let slid = -Infinity, resting;
-addEventListener('input', ({ target }) => { if (target.type === 'range') slid = performance.now(); }, true);
+addEventListener('input', ({ target }) => { if (/range|number/.test(target.type)) slid = performance.now(); }, true);
 window.rested = (values) => new Promise((go) => {
   clearTimeout(resting);
   resting = setTimeout(go, slid + REST - performance.now(), values);
@@ -52,6 +53,7 @@ addEventListener('keydown', (event) => {
   const group = [...event.target.closest('.segments').querySelectorAll('input[type=radio]')];
   const next = group[(group.indexOf(event.target) + step + group.length) % group.length];
   event.preventDefault();
+  slid = performance.now();
   next.focus();
   next.click();
 });
