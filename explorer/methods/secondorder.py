@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explorer.methods.prune import kept_in_pattern
 
-BLOCK, STRETCH = 32, 64  # columns whose errors are handed on at once; whose zeros are chosen together
+BLOCK, PLACES = 32, 4  # columns whose errors are handed on at once; times that zeros are chosen anew
 DAMPING = 0.02  # share of the mean diagonal added to H; GPTQ takes 0.01, SparseGPT does better with more
 Grid = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 
@@ -44,39 +44,38 @@ def prune(
     """SparseGPT on (batch, n, m) weights with (batch, m, m) `inverse_factor`; yields the share done, returns the mended
     weights and the mask, (batch, n, m); mended weights are zero where the mask is False.
 
-    Each row, or with `flat` each matrix, keeps `kept` weights, and loses as many in each stretch of columns: those with
-    the least w² / U_jj².
+    Each row, or with `flat` each matrix, keeps `kept` weights; those with the least w² / U_jj² go. Unlike in the paper,
+    no stretch of columns has to lose its share: at `PLACES` places zeros are chosen anew among all that is still free.
     """
     columns = weights.shape[2]
     mask = torch.ones(weights.shape[0], columns, weights.shape[1], dtype=torch.bool, device=weights.device)
     power = factor.diagonal(dim1=-2, dim2=-1)[:, :, None] ** 2  # (batch, m, 1)
 
-    def lose(current: Tensor, start: int, count: int) -> None:
-        """`count` of these columns' weights in every row, or of all."""
-        end = start + current.shape[1]
-        score = current**2 / power[:, start:end]  # (batch, size, n)
-        if flat:
-            lost = score.flatten(1).topk(count, dim=1, largest=False).indices
-            mask[:, start:end] = mask[:, start:end].flatten(1).scatter(1, lost, False).view(score.shape)
-        else:
-            mask[:, start:end].scatter_(1, score.topk(count, dim=1, largest=False).indices, False)
-
     def stretch(current: Tensor, start: int) -> None:
-        size = current.shape[1]
-        if not pattern:
-            stay = round(kept * (start + size) / columns) - round(kept * start / columns)
-            lose(current, start, (size * current.shape[2] if flat else size) - stay)
+        if pattern:
+            return
+        score = (current**2 / power[:, start:]).transpose(1, 2)  # (batch, n, free)
+        before = mask[:, :start].sum(1)  # (batch, n)
+        if flat:
+            score, before = score.flatten(1)[:, None], before.sum(1, keepdim=True)
+        count = score.shape[2]
+        order = score.argsort(2)
+        lost = torch.arange(count, device=order.device) < (count - kept + before)[..., None]
+        stays = torch.ones_like(order, dtype=torch.bool).scatter_(2, order, ~lost)
+        mask[:, start:] = stays.view(mask.shape[0], -1, columns - start).transpose(1, 2)
 
     def group(current: Tensor, at: int) -> None:
         if pattern and at % pattern[1] == 0:
             size = min(pattern[1], columns - at)
             stay = kept_in_pattern(at + size, pattern) - kept_in_pattern(at, pattern)
-            lose(current[:, :size], at, size - stay)
+            score = current[:, :size] ** 2 / power[:, at : at + size]
+            mask[:, at : at + size].scatter_(1, score.topk(size - stay, dim=1, largest=False).indices, False)
 
     def settle(column: Tensor, at: int) -> Tensor:
         return column * mask[:, at]
 
-    mended = yield from _run(weights, factor, settle, stretch, group, STRETCH)
+    size = max(BLOCK, -(-columns // (PLACES * BLOCK)) * BLOCK)
+    mended = yield from _run(weights, factor, settle, stretch, group, size)
     return mended.transpose(1, 2).contiguous(), mask.transpose(1, 2).contiguous()
 
 
@@ -87,7 +86,7 @@ def mend(weights: Tensor, factor: Tensor, mask: Tensor) -> Generator[float, None
     def settle(column: Tensor, at: int) -> Tensor:
         return column * kept[:, at]
 
-    mended = yield from _run(weights, factor, settle, lambda _, __: None, lambda _, __: None, STRETCH)
+    mended = yield from _run(weights, factor, settle, lambda _, __: None, lambda _, __: None, weights.shape[2])
     return mended.transpose(1, 2).contiguous()
 
 
@@ -106,6 +105,7 @@ def round_off(
     now: list[tuple[int, Tensor, Tensor]] = []
 
     def stretch(current: Tensor, start: int) -> None:
+        current = current[:, : group or columns]
         step, origin = grid(current, start, start + current.shape[1])
         now[:] = [(start, step.float(), origin.float())]
 
@@ -129,13 +129,14 @@ def _run(
     group: Callable[[Tensor, int], None],
     size: int,
 ) -> Generator[float, None, Tensor]:
-    """`settle` says what a column becomes; `stretch` sees every `size` columns, `group` every column, before that."""
+    """`settle` says what a column becomes; `stretch` sees what is free every `size` columns, `group` what of its block
+    is, every column, before that."""
     mended = weights.float().transpose(1, 2).contiguous()  # (batch, m, n)
     columns = mended.shape[1]
     edges = sorted({*range(0, columns, size), *range(0, columns, BLOCK), columns})
     for start, end in zip(edges, edges[1:], strict=False):
         if start % size == 0:
-            stretch(mended[:, start : start + size], start)
+            stretch(mended[:, start:], start)
         block, upper = mended[:, start:end], factor[:, start:end, start:end]
         errors = torch.empty_like(block)
         for i in range(end - start):

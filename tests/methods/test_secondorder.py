@@ -11,7 +11,7 @@ from explorer.methods import prune, quantize, secondorder
 
 R = TypeVar("R")
 SEEDS = range(6)
-SHAPE = (24, 96)  # three blocks of columns, and not one stretch of 128
+SHAPE = (24, 96)  # three blocks of columns
 
 
 def weight_of(seed: int, shape: tuple[int, int] = SHAPE) -> Tensor:
@@ -125,6 +125,12 @@ def test_a_whole_matrix_keeps_so_many(columns: int, sparsity: float) -> None:
     mended, mask = pruned(weight, gram, kept, flat=True)
     assert int(mask.sum()) == kept and (mended[~mask] == 0).all() and mended.isfinite().all()
     assert mask[0].sum() > mask[1:].float().sum(1).mean()  # rows may differ, the loud one keeps more
+
+
+def test_zeros_go_where_they_cost_least_and_not_to_every_stretch_alike() -> None:
+    weight = weight_of(0, (24, 320)) * torch.where(torch.arange(320) < 160, 0.01, 1.0)
+    _, mask = pruned(weight, torch.eye(320), 160)
+    assert mask[:, :160].float().mean() < 0.05 and mask[:, 160:].float().mean() > 0.95
 
 
 @pytest.mark.parametrize("pattern", [(2, 4), (4, 8)])
