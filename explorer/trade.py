@@ -255,8 +255,10 @@ def _together(group: Sequence[Sequence[Option]]) -> tuple[Option, ...]:
         pairs = [(getattr(one, name), getattr(other, name)) for name in ("size", "kl", "ms")]
         return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
-    needed = [one for one in sums if one.way.plain or one.way == THIN]
-    return tuple(one for one in sums if one in needed or not any(beaten(one, other) for other in sums))
+    def stays(one: Option) -> bool:
+        return one.way.plain or one.way == THIN or not any(beaten(one, other) for other in sums)
+
+    return tuple(filter(stays, sums))
 
 
 def _times(bench: Workbench) -> Times:

@@ -238,34 +238,29 @@ def stack(parts: Sequence[Stored]) -> Stored:
     quantized = [part for part in parts if isinstance(part, Quantized)]
     if len(quantized) < len(parts):
         return _stack_blocks([part for part in parts if isinstance(part, BitsAndBytes)])
-    first = quantized[0]
     codes, zeros = (torch.cat(each) for each in zip(*(part.at_hand() for part in quantized), strict=True))
-    stacked = Quantized(
-        torch.cat([part.packed for part in quantized]),
-        torch.cat([part.scale for part in quantized]),
-        encoding.pack(zeros.view(1, -1), first.bits),
-        columns=first.shape[1],
-        spec=Spec(bits=first.bits, group=first.group),
-        dtype=first.dtype,
-    )
-    stacked.fresh = codes, zeros
-    return stacked
+    packed, scale = torch.cat([part.packed for part in quantized]), torch.cat([part.scale for part in quantized])
+    return _like(quantized[0], packed, scale, codes, zeros)
 
 
 def with_rows(part: Quantized, rows: int) -> Quantized:
     """The matrix with rows of zeros below, so that there are `rows`: for running, not for keeping."""
     more = (0, 0, 0, rows - part.shape[0])
-    codes, zeros = (F.pad(t, more) for t in part.at_hand())
-    padded = Quantized(
-        F.pad(part.packed, more),
-        F.pad(part.scale, more),
+    return _like(part, *(F.pad(t, more) for t in (part.packed, part.scale, *part.at_hand())))
+
+
+def _like(part: Quantized, packed: Tensor, scale: Tensor, codes: Tensor, zeros: Tensor) -> Quantized:
+    """Other rows in the columns, format and grouping of a matrix."""
+    made = Quantized(
+        packed,
+        scale,
         encoding.pack(zeros.view(1, -1), part.bits),
         columns=part.shape[1],
         spec=Spec(bits=part.bits, group=part.group),
         dtype=part.dtype,
     )
-    padded.fresh = codes, zeros
-    return padded
+    made.fresh = codes, zeros
+    return made
 
 
 def _stack_blocks(parts: Sequence[BitsAndBytes]) -> BitsAndBytes:
