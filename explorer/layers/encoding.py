@@ -13,6 +13,7 @@ from torch import Tensor
 
 from explorer.layers import llvm
 from explorer.layers.llvm import Function
+from explorer.layers.ranges import CONSTANTS, between, groups, ranges, search
 from explorer.methods import bits as plain
 from explorer.methods import quantize
 
@@ -29,6 +30,19 @@ def grid(weight: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor]:
     low, high = torch.empty(2, weight.shape[0], groups)
     _run("ranges", [weight, low, high], [weight.shape[1], groups, size])
     return quantize.grid_over(low, high, bits)
+
+
+def search_grid(weight: Tensor, bits: int, group: int, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """See `quantize.search_grid`; sums are taken in another order, so of two ranges as good it may find the other."""
+    if not _numbers(weight):
+        return quantize.search_grid(weight, bits, group, importance)
+    rows, columns = weight.shape
+    groups, size = quantize.groups_of(columns, group)
+    step, zero = torch.empty(2, rows, groups)
+    weigh = torch.ones(columns) if importance is None else importance.float()
+    numbers = [size, columns, groups, columns if weigh.dim() == 2 else 0, 2**bits - 1]
+    _run("search", [weight, weigh, step, zero], numbers, rows=rows * groups)
+    return step.to(torch.float16), zero.to(torch.uint8)
 
 
 def round_on(weight: Tensor, scale: Tensor, zero: Tensor, bits: int, group: int) -> Tensor:
@@ -127,7 +141,7 @@ def program(name: str, element: str) -> str:
     f = llvm.part("rows", kinds, narrow=element == "i16")
     with f.each("%end", "%begin") as row:
         body(f, row, element)
-    return "\n".join([_DECLARED, f.text(), llvm.in_parts(name, "rows", kinds)])
+    return "\n".join([CONSTANTS, _DECLARED, f.text(), llvm.in_parts(name, "rows", kinds)])
 
 
 _DECLARED = """
@@ -136,30 +150,7 @@ declare float @llvm.nearbyint.f32(float)
 declare float @llvm.minnum.f32(float, float)
 declare float @llvm.maxnum.f32(float, float)
 """
-_POINTERS = ("x", "low", "high", "scale", "zero", "codes", "mask", "values", "left", "packed", "found")
-
-
-@contextmanager
-def _groups(f: Function, row: str) -> Iterator[tuple[str, str, str]]:
-    """Each group of a row: where its scale lies, and where its weights begin and end in the row."""
-    first = f.mul(row, "%groups")
-    with f.each("%groups") as group:
-        begin = f.mul(group, "%size")
-        end = f.let(f"call i64 @llvm.umin.i64(i64 {f.add(begin, '%size')}, i64 %columns)")
-        yield f.add(first, group), begin, end
-
-
-def _ranges(f: Function, row: str, _: str) -> None:
-    x = f.at("%x", f.mul(row, "%columns"))
-    with _groups(f, row) as (place, begin, end):
-        ends = {name: f.variable("float", "0.0") for name in ("low", "high")}  # a range holds 0
-        with f.each(end, begin) as i:
-            value = f.read(x, i)
-            for name, call in (("low", "minnum"), ("high", "maxnum")):
-                found = f.let(f"call nnan nsz float @llvm.{call}.f32(float {f.get(ends[name])}, float {value})")
-                f.do(f"store float {found}, ptr {ends[name]}")
-        for name, found in ends.items():
-            f.do(f"store float {f.get(found)}, ptr {f.at(f'%{name}', place, 'float')}")
+_POINTERS = ("x", "weigh", "low", "high", "scale", "step", "zero", "codes", "mask", "values", "left", "packed", "found")
 
 
 def _grid_of(f: Function, place: str) -> tuple[str, str]:
@@ -172,20 +163,18 @@ def _round(f: Function, row: str, _: str) -> None:
     start = f.mul(row, "%columns")
     x, codes = f.at("%x", start), f.at("%codes", start, "i8")
     top = f.let("uitofp i64 %top to float")
-    with _groups(f, row) as (place, begin, end):
+    with groups(f, row) as (place, begin, end):
         scale, zero = _grid_of(f, place)
         with f.each(end, begin) as i:
             near = f.call("nearbyint", f.let(f"fdiv float {f.read(x, i)}, {scale}"))
-            code = f.let(f"fadd float {near}, {zero}")
-            code = f.let(f"call nnan float @llvm.maxnum.f32(float {code}, float 0.0)")
-            code = f.let(f"call nnan float @llvm.minnum.f32(float {code}, float {top})")
+            code = between(f, f.let(f"fadd float {near}, {zero}"), "0.0", top)
             f.do(f"store i8 {f.let(f'fptoui float {code} to i8')}, ptr {f.at(codes, i, 'i8')}")
 
 
 def _decode(f: Function, row: str, _: str) -> None:
     start = f.mul(row, "%columns")
     x, codes = f.at("%x", start), f.at("%codes", start, "i8")
-    with _groups(f, row) as (place, begin, end):
+    with groups(f, row) as (place, begin, end):
         scale, zero = _grid_of(f, place)
         with f.each(end, begin) as i:
             code = f.let(f"uitofp i8 {f.get(f.at(codes, i, 'i8'), 'i8')} to float")
@@ -286,7 +275,8 @@ def _if_kept(f: Function, flag: str, value: str, element: str) -> str:
 
 
 _BODIES: dict[str, tuple[str, Body]] = {
-    "ranges": ("x low high columns groups size", _ranges),
+    "ranges": ("x low high columns groups size", ranges),
+    "search": ("x weigh step zero size columns groups stride top", search),
     "round": ("x scale zero codes columns groups size top", _round),
     "decode": ("x scale zero codes columns groups size", _decode),
     "select": ("x mask values columns kept", _select),

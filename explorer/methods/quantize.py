@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 TINY, LARGEST = 2.0**-24, 65504.0  # of float16: an all-zero group keeps a finite scale
+RATIOS = tuple(1 - step / 20 for step in range(11))  # of the whole range that a search tries, down to half of it
+CHANGES = (0.94, 1.06, 0.97, 1.03)  # of one end
 TILE = 2**17  # weights worked on at a time by the searches, so that their temporaries stay in cache
 
 
@@ -79,12 +81,11 @@ def search_grid(weight: Tensor, bits: int, group: int, importance: Tensor | None
             weigh = _tile(part.float(), group)
         low, high = tile.amin(0).clamp_(max=0), tile.amax(0).clamp_(min=0)
         best = _tried(tile, low, high, top, weigh)
-        for step in range(1, 11):
-            ratio = 1 - step / 20  # down to half the range
+        for ratio in RATIOS[1:]:
             best = _better(best, _tried(tile, low * ratio, high * ratio, top, weigh))
-        for change in (0.94, 1.06, 0.97, 1.03):
+        for change in CHANGES:
             best = _better(best, _tried(tile, best[0], best[1] * change, top, weigh))
-        for change in (0.94, 1.06, 0.97, 1.03):
+        for change in CHANGES:
             best = _better(best, _tried(tile, best[0] * change, best[1], top, weigh))
         found.append((best[2], best[3]))
     return _joined(found, rows)

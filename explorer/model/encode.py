@@ -109,7 +109,7 @@ def _rounded(weights: Tensor, factor: Tensor, powers: Tensor, spec: Spec) -> Gen
         count, size, rows = current.shape
         flat = current.transpose(1, 2).reshape(count * rows, size)
         weigh = powers[:, None, start:end].expand(count, rows, size).reshape(count * rows, size)
-        scale, zero = quantize.search_grid(flat, spec.bits, 0, weigh)
+        scale, zero = encoding.search_grid(flat, spec.bits, 0, weigh)
         pieces.append((scale.view(count, 1, rows), zero.view(count, 1, rows)))
         return pieces[-1]
 
@@ -174,7 +174,7 @@ def _search(kept: Tensor, spec: Spec, importance: Tensor | None, mask: Tensor | 
     """The best range of each group of the values as they lie, weighted by the power of the input each belongs to."""
     if importance is not None and mask is not None:
         importance = encoding.select(importance.expand(mask.shape), mask, (kept.shape[0], kept.shape[1]))
-    return quantize.search_grid(kept, spec.bits, spec.group, importance)
+    return encoding.search_grid(kept, spec.bits, spec.group, importance)
 
 
 def _pattern(recipe: Recipe) -> tuple[int, int] | None:

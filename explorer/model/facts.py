@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from explorer.files import replacing
+from explorer.layers import encoding
 from explorer.layers.targets import targets, weight_of
-from explorer.methods import factorize, prune, quantize
+from explorer.methods import factorize, prune
 from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
 
 VERSION = "6"
@@ -113,7 +114,7 @@ class Facts:
         """Scale and zero of each group by range search, weighted by E[x²]."""
         words = [f"{name}|grid.{bits}.{group}.{part}" for part in ("scale", "zero")]
         if words[0] not in self._kept:
-            found = quantize.search_grid(weight, bits, group, self.importance(name))
+            found = encoding.search_grid(weight, bits, group, self.importance(name))
             self._kept.update(zip(words, found, strict=True))
         return self._kept[words[0]], self._kept[words[1]]
 
