@@ -70,11 +70,11 @@ def search(f: Function, number: str, _: str) -> None:
             kept = f.let(f"select i1 {smaller}, float {value}, float {f.get(best[name])}")
             f.do(f"store float {kept}, ptr {best[name]}")
 
-    with f.each("11") as i:
+    with f.each(str(len(quantize.RATIOS))) as i:
         ratio = f.get(f.at("@ratios", i, "float"))
         tried(*(f.let(f"fmul float {ratio}, {found}") for found in whole.values()))
     for moved in ("high", "low"):
-        with f.each("4") as i:
+        with f.each(str(len(quantize.CHANGES))) as i:
             ends = {name: f.get(best[name]) for name in whole}
             ends[moved] = f.let(f"fmul float {ends[moved]}, {f.get(f.at('@changes', i, 'float'))}")
             tried(*ends.values())

@@ -54,15 +54,14 @@ def prune(
     def stretch(current: Tensor, start: int) -> None:
         if pattern:
             return
-        score = (current**2 / power[:, start:]).transpose(1, 2)  # (batch, n, free)
-        before = mask[:, :start].sum(1)  # (batch, n)
-        if flat:
-            score, before = score.flatten(1)[:, None], before.sum(1, keepdim=True)
-        count = score.shape[2]
-        order = score.argsort(2)
-        lost = torch.arange(count, device=order.device) < (count - kept + before)[..., None]
-        stays = torch.ones_like(order, dtype=torch.bool).scatter_(2, order, ~lost)
-        mask[:, start:] = stays.view(mask.shape[0], -1, columns - start).transpose(1, 2)
+        for one, scale, stays in zip(current, power[:, start:], mask, strict=True):  # each (m or free, n)
+            score, before = (one**2 / scale).T, stays[:start].sum(0)
+            if flat:
+                score, before = score.reshape(1, -1), before.sum()[None]
+            order = score.argsort(1)
+            lost = torch.arange(order.shape[1], device=order.device) < (order.shape[1] - kept + before)[:, None]
+            chosen = torch.empty_like(lost).scatter_(1, order, ~lost)
+            stays[start:] = chosen.view(-1, columns - start).T
 
     def group(current: Tensor, at: int) -> None:
         if pattern and at % pattern[1] == 0:

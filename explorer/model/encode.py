@@ -13,7 +13,7 @@ from explorer.methods import prune, quantize, secondorder
 from explorer.model.facts import Facts
 from explorer.recipe import Recipe
 
-BATCH_BYTES = 200_000_000  # of the inputs' Gram matrices that go through the loop together, three times over
+BATCH_BYTES = 200_000_000  # of weights and Gram matrices that go through the loop together, three times over
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +67,7 @@ def together(jobs: Sequence[Job], recipe: Recipe) -> list[list[Job]]:
             groups.setdefault((job.matrix.shape, job.spec), []).append(job)
     batches = []
     for (shape, _), group in groups.items():
-        size = max(1, BATCH_BYTES // (12 * shape[1] ** 2))
+        size = max(1, BATCH_BYTES // (12 * shape[1] * sum(shape)))
         batches += [group[at : at + size] for at in range(0, len(group), size)]
     return batches
 
