@@ -11,7 +11,7 @@ from explorer.layers.dense import WideAttention, wide
 from explorer.layers.targets import Target, blocks_of, siblings, targets
 
 FIRST_TOKENS, ALL_TOKENS = 2048, 12288
-OUTPUT_TOKENS, FELT_TOKENS = 2048, 6144  # that also go backwards, which takes six times as long
+OUTPUT_TOKENS, FELT_TOKENS = 3072, 6144  # that also go backwards, which takes six times as long
 
 
 class Gather:
@@ -37,8 +37,8 @@ class Gather:
                 gram = gram_of(x)
                 x = x.float()
                 for word, value in (("gram", gram), ("mean", x.sum(0)), ("size", x.abs().sum(0))):
-                    total = self.sums.setdefault(f"{name}|{word}", torch.zeros_like(value))
-                    total += value
+                    key = f"{name}|{word}"
+                    self.sums[key] = self.sums[key].add_(value) if key in self.sums else value
 
             return hook
 
@@ -80,7 +80,7 @@ def gram_of(x: Tensor) -> Tensor:
     power = x.float().square().sum(1)
     loud = power > 16 * power.median()
     quiet, rest = wide(x[~loud]), x[loud].float()
-    return (quiet.T @ quiet).float() + rest.T @ rest
+    return (quiet.T @ quiet).float().addmm_(rest.T, rest)
 
 
 def felt(

@@ -20,7 +20,7 @@ from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune
 from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
 
-VERSION = "6"
+VERSION = "7"
 KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for
 
 
@@ -152,8 +152,10 @@ class Facts:
         tokens = sum(window.shape[1] for window in windows)
 
         def see(name: str, _: Tensor, g: Tensor) -> None:
-            total = outputs.setdefault(name, torch.zeros(g.shape[1], g.shape[1], device=g.device))
-            total.addmm_(g.T, g, alpha=1 / tokens)
+            if name in outputs:
+                outputs[name].addmm_(g.T, g, alpha=1 / tokens)
+            else:
+                outputs[name] = g.T @ (g / tokens)
 
         for done, ids in enumerate(windows, 1):
             felt(model, ids, self._input_of, done, see)
@@ -178,8 +180,8 @@ class Facts:
             powers.clear()
             felt(model, ids, self._input_of, done, see)
             for key, x in inputs.items():
-                total = sums.setdefault(key, torch.zeros(x.shape[1], x.shape[1], device=x.device))
-                total.addmm_((x.float() * powers[key]).T, x.float())
+                weighed = (x.float() * powers[key]).T
+                sums[key] = sums[key].addmm_(weighed, x.float()) if key in sums else weighed @ x.float()
             inputs.clear()
             release()
             yield done / len(windows)
