@@ -308,6 +308,8 @@ def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelRejected("not-finite", f"The file is damaged: {name} holds values that are not numbers.")
+    for parameter in model.parameters():  # as views of the file they begin anywhere, and products are 5 % slower
+        parameter.data = parameter.data.clone()
     return _ready(model)
 
 
