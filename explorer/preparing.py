@@ -1,6 +1,7 @@
 """Facts of one model worked out in the pauses of everything else, once, and kept on disk."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from explorer.model.calibrate import windows_of
 from explorer.model.facts import Facts, bytes_needed
 from explorer.model.generate import context_length
 from explorer.model.preflight import free_bytes
+
+PATIENCE = 2.0  # seconds after a visitor's last move: who moves one slider often moves on
 
 
 class Preparation:
@@ -36,6 +39,7 @@ class Preparation:
         self._step, self._better = step, better
         self._turn = threading.Lock()
         self._visitors = self._waiting = 0
+        self._moved = -math.inf
         self.done = 1.0 if facts.load(file) else 0.0
         self.seconds, self.note = 0.0, ""
 
@@ -84,7 +88,7 @@ class Preparation:
             pause = threading.Event()
             try:
                 for _ in chain.from_iterable(part() for part in (self.steps, *more)):
-                    while self._visitors and not self._waiting:
+                    while (self._visitors or time.monotonic() < self._moved + PATIENCE) and not self._waiting:
                         pause.wait(0.05)
             except Exception as fault:
                 logging.getLogger(__name__).exception("preparing failed")
@@ -94,6 +98,10 @@ class Preparation:
         thread.start()
         return thread
 
+    def moved(self) -> None:
+        """A visitor does something now: background work pauses for a while."""
+        self._moved = time.monotonic()
+
     @contextmanager
     def visit(self) -> Iterator[None]:
         """While a visitor is served, background work pauses."""
@@ -102,3 +110,4 @@ class Preparation:
             yield
         finally:
             self._visitors -= 1
+            self.moved()

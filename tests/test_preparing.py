@@ -43,6 +43,17 @@ def test_preparing_gives_way_to_a_visitor(unprepared: Workbench) -> None:
     assert not thread.is_alive() and unprepared.prepared == 1
 
 
+def test_preparing_waits_until_a_slider_has_rested(unprepared: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer.preparing.PATIENCE", 60.0)
+    unprepared.preparation.moved()
+    thread = unprepared.preparation.in_background()
+    thread.join(0.4)
+    assert thread.is_alive() and unprepared.prepared < 1
+    monkeypatch.setattr("explorer.preparing.PATIENCE", 0.0)
+    thread.join(30)
+    assert not thread.is_alive() and unprepared.prepared == 1
+
+
 def test_preparing_leaves_the_modes_of_its_thread_alone(unprepared: Workbench) -> None:
     def half_way() -> bool:
         with torch.inference_mode():

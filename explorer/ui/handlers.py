@@ -86,6 +86,7 @@ class Desk:
         """The numbers that arithmetic gives, at once; also tells older work of this visit to end."""
         if not self.bench.ready.is_set():
             return View()
+        self.bench.preparation.moved()
         try:
             ask = self.ask(values)
         except ValueError as error:
