@@ -254,13 +254,13 @@ class Workbench:
         *,
         prompt_tokens: int = speed.PROMPT_TOKENS,
         batch: int = 1,
-        quick: bool = False,
+        **how: Any,
     ) -> Iterator[tuple[Speed, Speed]]:
-        """(original, compressed) timed in turns; refined round by round. `quick`: see `speed.time_in_turns`."""
+        """(original, compressed) timed in turns; refined round by round. `how`: see `speed.time_in_turns`."""
         variant = self.variant(recipe)
         base, other = speed.Stopwatch(self.loaded.model, "dense"), speed.Stopwatch(variant.model, variant.kernel)
-        long = {"rounds": rounds, "decode_steps": decode_steps, "prompt_tokens": prompt_tokens, "batch": batch}
-        for _ in self.steps(speed.time_in_turns((base, other), quick=quick, **long)):
+        how |= {"rounds": rounds, "decode_steps": decode_steps, "prompt_tokens": prompt_tokens, "batch": batch}
+        for _ in self.steps(speed.time_in_turns((base, other), **how)):
             yield base.speed(), other.speed(base)
 
     def layers(self, recipe: Recipe, tokens: int = 128) -> Iterator[list[LayerReading]]:

@@ -4,7 +4,7 @@ The machine is shared and noisy, so only what was timed in turns is compared, ro
 are left out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -34,12 +34,14 @@ class Stopwatch:
     batch: int = 1
     own_step: bool = True  # False: transformers' forward for every token
 
-    def lap(self, prompt: Tensor, decode_steps: int, keep: bool = True) -> None:
-        """One prefill of prompt (texts, tokens) and `decode_steps` decode steps after it."""
+    def lap(
+        self, prompt: Tensor, decode_steps: int, keep: bool = True, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        """One prefill of prompt (texts, tokens) and `decode_steps` decode steps after it; left out where stopped."""
         text = Continuation(self.model, self.own_step)
         prefill = timed(lambda: text.feed(prompt))
-        decode = [timed(lambda: text.feed(prompt[:, :1])) for _ in range(decode_steps)]
-        if keep:
+        decode = [timed(lambda: text.feed(prompt[:, :1])) for _ in range(decode_steps) if not stopped()]
+        if keep and len(decode) == decode_steps:
             self.batch, self.prompt_tokens = prompt.shape
             self.prefill.append(prefill)
             self.decode.extend(decode)
@@ -82,8 +84,10 @@ def time_in_turns(
     prompt_tokens: int = PROMPT_TOKENS,
     batch: int = 1,
     quick: bool = False,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[int]:
-    """Fill the stopwatches round by round, in alternating order; yields the rounds done so that a caller can stop.
+    """Fill the stopwatches round by round, in alternating order; yields the rounds done. `stopped` ends it within one,
+    which then counts for nothing.
 
     `quick`: the models have just run, and are not warmed up. A prompt longer than the model's context is cut; what was
     timed stands in the Speed.
@@ -99,5 +103,7 @@ def time_in_turns(
         watch.lap(prompt, 1, keep=False)
     for done in range(rounds):
         for watch in watches if done % 2 == 0 else reversed(watches):
-            watch.lap(prompt, decode_steps)
+            watch.lap(prompt, decode_steps, stopped=stopped)
+            if stopped():
+                return
         yield done + 1

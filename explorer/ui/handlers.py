@@ -157,7 +157,7 @@ class Desk:
             self.patience.took(session, recipe.slow, time.perf_counter() - applied)
         known = self.bench.record(variant)
         yield _busy(say("applying", words=recipe.words()), cards=self._cards(recipe))
-        writing, rounds = self._write(ask, gone), self._timed(variant)
+        writing, rounds = self._write(ask, gone), self._timed(variant, gone)
         texts, count, panes = next(writing)  # the text begins, and goes on once the first figure is there
         yield panes
         for _ in self._judged(variant, FIRST_TOKENS, gone):
@@ -169,7 +169,9 @@ class Desk:
             yield panes._replace(status=views.status(say("writing", tokens=count), "busy"))
         if known.speed is None:
             yield _busy(say("timing"))
-            next(rounds)
+            next(rounds, None)
+        if gone():
+            return
         same = views.same_words(*texts)
         differ = say("done_same") if same is None else say("done_differ", same=same)
         seconds = f"{time.perf_counter() - began:.1f}"
@@ -196,13 +198,13 @@ class Desk:
             for quality in self.bench.judge(variant.recipe, tokens, gone):
                 yield self.bench.record(variant, quality=quality)
 
-    def _timed(self, variant: Variant) -> Iterator[Measurement]:
+    def _timed(self, variant: Variant, gone: Callable[[], bool]) -> Iterator[Measurement]:
         """Original and variant in turns, kept round by round; nothing where all rounds are known."""
         known = self.bench.measured(variant.recipe)
         if known and known.speed and (known.speed.prefill_ms.n or 0) >= TIMING_ROUNDS:
             return
-        timed = self.bench.time(variant.recipe, TIMING_ROUNDS, DECODE_STEPS, prompt_tokens=PROMPT_TOKENS, quick=True)
-        for original, compressed in timed:
+        how: dict[str, Any] = {"prompt_tokens": PROMPT_TOKENS, "quick": True, "stopped": gone}
+        for original, compressed in self.bench.time(variant.recipe, TIMING_ROUNDS, DECODE_STEPS, **how):
             if variant.recipe != Recipe():
                 self.bench.record(self.bench.variant(Recipe()), speed=original)
             yield self.bench.record(variant, speed=compressed)

@@ -22,6 +22,12 @@ def test_each_round_times_one_prefill_and_every_decode_step_of_both(watches: tup
         assert len(watch.prefill) == 3 and len(watch.decode) == 12 and min(watch.prefill + watch.decode) > 0
 
 
+def test_a_round_that_is_stopped_counts_for_nothing(watches: tuple[Stopwatch, Stopwatch]) -> None:
+    asked = iter([*[False] * 9, *[True] * 99])  # in the second model's lap of the first round
+    assert list(time_in_turns(watches, rounds=3, decode_steps=6, stopped=lambda: next(asked))) == []
+    assert len(watches[0].rounds) == 1 and not watches[1].rounds
+
+
 def test_warming_up_is_not_counted(watches: tuple[Stopwatch, Stopwatch]) -> None:
     watches[0].lap(torch.ones(1, 8, dtype=torch.long), 2, keep=False)
     assert watches[0].prefill == watches[0].decode == []
@@ -32,7 +38,9 @@ def test_the_two_models_take_turns_and_change_who_is_first(
 ) -> None:
     seen: list[str] = []
     monkeypatch.setattr(
-        Stopwatch, "lap", lambda self, prompt, steps, keep=True: seen.append(self.kernel) if keep else None
+        Stopwatch,
+        "lap",
+        lambda self, prompt, steps, keep=True, stopped=None: seen.append(self.kernel) if keep else None,
     )
     list(time_in_turns(watches, rounds=3))
     assert seen == ["dense", "other", "other", "dense", "dense", "other"]
