@@ -40,7 +40,7 @@ def test_the_two_models_take_turns_and_change_who_is_first(
     monkeypatch.setattr(
         Stopwatch,
         "lap",
-        lambda self, prompt, steps, keep=True, stopped=None: seen.append(self.kernel) if keep else None,
+        lambda self, prompt, steps, keep=True, **_: seen.append(self.kernel) if keep else None,
     )
     list(time_in_turns(watches, rounds=3))
     assert seen == ["dense", "other", "other", "dense", "dense", "other"]
@@ -51,7 +51,7 @@ def test_both_models_read_the_same_prompt(
 ) -> None:
     prompts: list[Any] = []
     monkeypatch.setattr(
-        Stopwatch, "lap", lambda self, prompt, steps, keep=True: prompts.append(prompt) if keep else None
+        Stopwatch, "lap", lambda self, prompt, steps, keep=True, **_: prompts.append(prompt) if keep else None
     )
     list(time_in_turns(watches, rounds=1))
     assert all(torch.equal(prompt, prompts[0]) for prompt in prompts)
