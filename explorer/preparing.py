@@ -88,7 +88,7 @@ class Preparation:
             pause = threading.Event()
             try:
                 for _ in chain.from_iterable(part() for part in (self.steps, *more)):
-                    while (self._visitors or time.monotonic() < self._moved + PATIENCE) and not self._waiting:
+                    while (self._visitors or self._restless) and not self._waiting:
                         pause.wait(0.05)
             except Exception as fault:
                 logging.getLogger(__name__).exception("preparing failed")
@@ -99,8 +99,13 @@ class Preparation:
         return thread
 
     def moved(self) -> None:
-        """A visitor does something now: background work pauses for a while."""
+        """A visitor does something now: what comes after preparing pauses for a while."""
         self._moved = time.monotonic()
+
+    @property
+    def _restless(self) -> bool:
+        """Somebody moved just now, and all that a setting needs is known: what only helps can wait."""
+        return self.done == 1.0 and time.monotonic() < self._moved + PATIENCE
 
     @contextmanager
     def visit(self) -> Iterator[None]:

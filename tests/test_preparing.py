@@ -43,15 +43,22 @@ def test_preparing_gives_way_to_a_visitor(unprepared: Workbench) -> None:
     assert not thread.is_alive() and unprepared.prepared == 1
 
 
-def test_preparing_waits_until_a_slider_has_rested(unprepared: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_after_preparing_waits_until_a_slider_has_rested(
+    unprepared: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("explorer.preparing.PATIENCE", 60.0)
-    unprepared.preparation.moved()
-    thread = unprepared.preparation.in_background()
+    seen = list[int]()
+    unprepared.preparation.moved()  # preparing itself is not put off: who never rests would never get it
+    thread = unprepared.preparation.in_background(lambda: (seen.append(i) for i in range(3)))
+    for _ in range(300):
+        if unprepared.prepared == 1:
+            break
+        thread.join(0.1)
     thread.join(0.4)
-    assert thread.is_alive() and unprepared.prepared < 1
+    assert thread.is_alive() and len(seen) <= 1
     monkeypatch.setattr("explorer.preparing.PATIENCE", 0.0)
     thread.join(30)
-    assert not thread.is_alive() and unprepared.prepared == 1
+    assert not thread.is_alive() and len(seen) == 3
 
 
 def test_preparing_leaves_the_modes_of_its_thread_alone(unprepared: Workbench) -> None:

@@ -121,7 +121,7 @@ def test_those_whose_errors_are_handed_on_go_together_by_shape_and_spec(monkeypa
     assert [[job.name for job in batch] for batch in batches] == [["0", "1", "2"], ["a"]]
     assert together(same, zeros) == [] and together(same, Recipe(bits=4)) == []
     assert together([replace(same[0], spec=Spec(format="nf4"))], gptq) == []
-    monkeypatch.setattr(encode, "BATCH_BYTES", 12 * 64**2 * 2)
+    monkeypatch.setattr(encode, "BATCH_BYTES", 12 * 64 * (64 + same[0].matrix.shape[0]) * 2)
     assert [len(batch) for batch in together(same, gptq)] == [2, 1]
 
 

@@ -40,7 +40,8 @@ def test_predictions_are_those_of_the_model_on_that_very_text(any_model: Loaded,
     with torch.inference_mode():
         exact = copy.deepcopy(any_model.model).float()(input_ids=found.ids).logits[:, :-1].log_softmax(-1)
     kept = found.log_p.float()
-    assert torch.allclose(exact.gather(2, found.top.long()), kept[..., :-1], atol=0.15)
+    apart = (exact.gather(2, found.top.long()) - kept[..., :-1]).abs()
+    assert apart.mean() < 0.03 and apart.max() < 0.3  # bfloat16 of whole logits, on processors that multiply in it
     assert torch.allclose(kept.exp().sum(2), torch.ones(kept.shape[:2]), atol=0.01)
 
 
