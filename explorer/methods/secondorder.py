@@ -14,7 +14,6 @@ from explorer.methods.prune import kept_in_pattern
 
 BLOCK, PLACES = 32, 4  # columns whose errors are handed on at once; times that zeros are chosen anew
 DAMPING = 0.02  # share of the mean diagonal added to H; GPTQ takes 0.01, SparseGPT does better with more
-Grid = Callable[[Tensor, int, int], tuple[Tensor, Tensor]]
 
 
 def inverse_factor(gram: Tensor) -> Tensor:
@@ -90,33 +89,25 @@ def mend(weights: Tensor, factor: Tensor, mask: Tensor) -> Generator[float, None
 
 
 def round_off(
-    weights: Tensor, factor: Tensor, grid: Grid, bits: int, group: int, mask: Tensor | None = None
+    weights: Tensor, factor: Tensor, step: Tensor, origin: Tensor, bits: int, mask: Tensor | None = None
 ) -> Generator[float, None, Tensor]:
     """GPTQ on (batch, n, m) weights; yields the share done, returns codes (batch, n, m) uint8.
 
-    `grid(current, start, end)` is asked where each stretch of `group` columns begins, with the weights as they are
-    then, (batch, end - start, n), and gives scale and zero that broadcast against them. Where `mask` (batch, n, m) is
-    False the weight is zero and stays so.
+    `step` and `origin` are the scale and zero of every weight's grid, (batch, m, n) or (batch, 1, n) for all columns
+    alike. Where `mask` (batch, n, m) is False the weight is zero and stays so.
     """
     columns, top = weights.shape[2], 2**bits - 1
     codes = torch.zeros(weights.shape[0], columns, weights.shape[1], dtype=torch.uint8, device=weights.device)
     kept = None if mask is None else mask.transpose(1, 2).contiguous()
-    now: list[tuple[int, Tensor, Tensor]] = []
-
-    def stretch(current: Tensor, start: int) -> None:
-        current = current[:, : group or columns]
-        step, origin = grid(current, start, start + current.shape[1])
-        now[:] = [(start, step.float(), origin.float())]
+    step, origin = (part.float().expand(codes.shape) for part in (step, origin))
 
     def settle(column: Tensor, at: int) -> Tensor:
-        start, step, origin = now[0]
-        place = at - start if step.shape[1] > 1 else 0
-        code = (column / step[:, place]).round_().add_(origin[:, place]).clamp_(0, top)
+        code = (column / step[:, at]).round_().add_(origin[:, at]).clamp_(0, top)
         codes[:, at] = code.to(torch.uint8)
-        value = code.sub_(origin[:, place]).mul_(step[:, place])
+        value = code.sub_(origin[:, at]).mul_(step[:, at])
         return value if kept is None else value * kept[:, at]
 
-    yield from _run(weights, factor, settle, stretch, lambda _, __: None, group or columns)
+    yield from _run(weights, factor, settle, lambda _, __: None, lambda _, __: None, columns)
     return codes.transpose(1, 2).contiguous()
 
 

@@ -77,45 +77,50 @@ def store_together(batch: Sequence[Job], recipe: Recipe) -> Generator[float, Non
     spec, dtype = batch[0].spec, batch[0].matrix.dtype
     weights = torch.stack([job.matrix.float() for job in batch])  # (batch, n, m)
     grams = [job.gram for job in batch if job.gram is not None]
+    if spec.kept is None:
+        codes, grids = yield from _rounded(weights, grams, spec)
+        found = zip(weights, grids, codes, strict=True)
+        return [encode(matrix.to(dtype), spec, None, grid, code) for matrix, grid, code in found]
     factor = torch.cat([secondorder.inverse_factor(gram[None]) for gram in grams])  # one by one takes less memory
-    mask: Tensor | None = None
-    if spec.kept is not None and recipe.prune == "sparsegpt":
+    if recipe.prune == "sparsegpt":
         weights, mask = yield from secondorder.prune(weights, factor, spec.kept, _pattern(recipe), spec.flat)
-    elif spec.kept is not None:
+    else:
         mask = torch.stack([_chosen(job.matrix, spec, recipe, _score(job, recipe)) for job in batch])
         if recipe.mends:
             weights = yield from secondorder.mend(weights, factor, mask)
-    masks: Sequence[Tensor | None] = [None] * len(batch) if mask is None else list(mask)
     matrices = [matrix.to(dtype) for matrix in weights]
     if spec.bits >= 16 or recipe.quant != "gptq":
-        return [_by_itself(*each, recipe) for each in zip(batch, matrices, masks, strict=True)]
-    if mask is None:
-        powers = torch.stack([gram.diagonal() for gram in grams])  # (batch, m)
-        codes, grids = yield from _rounded(weights, factor, powers, spec)
-    else:
-        codes, grids = yield from _rounded_where_kept(weights, factor, mask, spec, batch)
-    parts = zip(matrices, masks, grids, codes, strict=True)
+        return [_by_itself(*each, recipe) for each in zip(batch, matrices, mask, strict=True)]
+    codes, grids = yield from _rounded_where_kept(weights, factor, mask, spec, batch)
+    parts = zip(matrices, mask, grids, codes, strict=True)
     return [encode(matrix, spec, one, grid, code) for matrix, one, grid, code in parts]
 
 
 Found = tuple[list[Tensor], list[tuple[Tensor, Tensor]]]  # codes and (scale, zero) of each matrix
 
 
-def _rounded(weights: Tensor, factor: Tensor, powers: Tensor, spec: Spec) -> Generator[float, None, Found]:
-    """GPTQ with a new range for every group, searched as the loop gets there: errors moved the weights."""
-    pieces: list[tuple[Tensor, Tensor]] = []  # (batch, 1, n) for each group
+def _rounded(weights: Tensor, grams: Sequence[Tensor], spec: Spec) -> Generator[float, None, Found]:
+    """GPTQ, first the columns with the strongest inputs, whose errors then find most columns still free (the authors'
+    "act-order"). Groups lie apart in that order, so their ranges are searched before."""
+    grids, steps, origins, factors, orders = [], list[Tensor](), list[Tensor](), list[Tensor](), list[Tensor]()
+    for matrix, gram in zip(weights, grams, strict=True):
+        power = gram.diagonal()
+        order = power.argsort(descending=True, stable=True)
+        grids.append(encoding.search_grid(matrix, spec.bits, spec.group, power))
+        for found, all_of_them in zip(grids[-1], (steps, origins), strict=True):
+            all_of_them.append(_by_column(found, spec.group, len(order)).T[order])  # (m, n)
+        factors.append(secondorder.inverse_factor(gram[order][:, order][None])[0])
+        orders.append(order)
+    step, origin = torch.stack(steps), torch.stack(origins)
+    places = torch.stack(orders)[:, None].expand_as(weights)
+    codes = yield from secondorder.round_off(weights.gather(2, places), torch.stack(factors), step, origin, spec.bits)
+    return list(torch.empty_like(codes).scatter_(2, places, codes)), grids
 
-    def grid(current: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
-        count, size, rows = current.shape
-        flat = current.transpose(1, 2).reshape(count * rows, size)
-        weigh = powers[:, None, start:end].expand(count, rows, size).reshape(count * rows, size)
-        scale, zero = encoding.search_grid(flat, spec.bits, 0, weigh)
-        pieces.append((scale.view(count, 1, rows), zero.view(count, 1, rows)))
-        return pieces[-1]
 
-    codes = yield from secondorder.round_off(weights, factor, grid, spec.bits, spec.group)
-    scales, zeros = (torch.cat(parts, dim=1).transpose(1, 2).contiguous() for parts in zip(*pieces, strict=True))
-    return list(codes), list(zip(scales, zeros, strict=True))
+def _by_column(found: Tensor, group: int, columns: int) -> Tensor:
+    """Scale or zero of each group, (rows, groups), for each of its columns, (rows, columns) float32."""
+    _, size = quantize.groups_of(columns, group)
+    return found.float().repeat_interleave(size, dim=1)[:, :columns].contiguous()
 
 
 def _rounded_where_kept(
@@ -124,18 +129,13 @@ def _rounded_where_kept(
     """GPTQ on the survivors: their groups run over kept values only, so each weight carries the grid of its group."""
     grids, steps, origins = [], list[Tensor](), list[Tensor]()
     shape, inner = spec.inner(weights.shape[1])
-    _, size = quantize.groups_of(shape[1], inner.group)
     for matrix, kept, job in zip(weights, mask, batch, strict=True):
         grids.append(_search(encoding.select(matrix, kept, shape), inner, job.importance, kept))
         for found, all_of_them in zip(grids[-1], (steps, origins), strict=True):
-            wide = found.float().repeat_interleave(size, dim=1)[:, : shape[1]].contiguous()
+            wide = _by_column(found, inner.group, shape[1])
             all_of_them.append((encoding.spread(wide, kept) + ~kept).T)  # (m, n), 1 where nothing is kept
     step, origin = torch.stack(steps), torch.stack(origins)
-
-    def grid(_: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
-        return step[:, start:end], origin[:, start:end]
-
-    codes = yield from secondorder.round_off(weights, factor, grid, spec.bits, 0, mask)
+    codes = yield from secondorder.round_off(weights, factor, step, origin, spec.bits, mask)
     return [encoding.select(code, kept, shape) for code, kept in zip(codes, mask, strict=True)], grids
 
 

@@ -49,13 +49,9 @@ def pruned(weight: Tensor, gram: Tensor, kept: int, **how: object) -> tuple[Tens
 def rounded(weight: Tensor, gram: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor]:
     """GPTQ on the grid of round-to-nearest: codes, and the weights they stand for."""
     scale, zero = quantize.grid(weight, bits, group)
-
-    def grid(_: Tensor, start: int, __: int) -> tuple[Tensor, Tensor]:
-        place = start // group if group else 0
-        return scale[:, place].view(1, 1, -1), zero[:, place].view(1, 1, -1)
-
-    factor = secondorder.inverse_factor(gram[None])
-    codes = run(secondorder.round_off(weight[None], factor, grid, bits, group))[0]
+    _, size = quantize.groups_of(weight.shape[1], group)
+    step, origin = (part.repeat_interleave(size, 1)[:, : weight.shape[1]].T[None] for part in (scale, zero))
+    codes = run(secondorder.round_off(weight[None], secondorder.inverse_factor(gram[None]), step, origin, bits))[0]
     return codes, quantize.dequantize(codes, scale, zero, group, torch.float32)
 
 
@@ -161,11 +157,7 @@ def test_what_a_mask_left_out_stays_out_and_the_rest_makes_up_for_it() -> None:
     mask = prune.mask_from_keys(prune.keys(prune.wanda(weight, gram.diagonal())), weight.shape[1] // 2)
     scale, zero = quantize.grid(weight * mask, 4, 0)
     factor = secondorder.inverse_factor(gram[None])
-
-    def grid(_: Tensor, __: int, ___: int) -> tuple[Tensor, Tensor]:
-        return scale.T[None], zero.T[None]
-
-    codes = run(secondorder.round_off(weight[None], factor, grid, 4, 0, mask[None]))[0]
+    codes = run(secondorder.round_off(weight[None], factor, scale.T[None], zero.T[None], 4, mask[None]))[0]
     found = quantize.dequantize(codes, scale, zero, 0, torch.float32) * mask
     nearest = quantize.dequantize(quantize.round_on(weight, scale, zero, 4, 0), scale, zero, 0, torch.float32) * mask
     assert lost(weight, found, gram) < 0.9 * lost(weight, nearest, gram)

@@ -113,6 +113,19 @@ def test_scaled_columns_have_the_masks_of_unscaled_ones() -> None:
         assert isinstance(one, Sparse) and isinstance(other, Sparse) and torch.equal(one.bitmap, other.bitmap)
 
 
+def test_gptq_goes_by_the_power_of_the_inputs_not_by_their_order() -> None:
+    """With one range a row, columns in another order are the same matrix in another order."""
+    recipe, job = Recipe(bits=3, quant="gptq", group="0"), job_of(Spec(bits=3, group=0), 5)
+    assert job.gram is not None
+    other = torch.randperm(job.matrix.shape[1], generator=torch.Generator().manual_seed(1))
+    turned = replace(job, matrix=job.matrix[:, other], gram=job.gram[other][:, other])
+    one, two = (run(store_together([each], recipe))[0].dense() for each in (job, turned))
+    assert (one[:, other] == two).float().mean() > 0.99  # a tie in rounding may fall otherwise
+    assert error(run(store_together([job], recipe))[0], job) < error(
+        store(job, replace(recipe, quant="search"), Facts()), job
+    )
+
+
 def test_those_whose_errors_are_handed_on_go_together_by_shape_and_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     gptq, zeros = Recipe(bits=4, quant="gptq"), Recipe(sparsity=0.5, prune="sparsegpt", bits=4)
     same = [job_of(Spec(bits=4), seed, name=str(seed)) for seed in range(3)]
