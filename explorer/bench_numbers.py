@@ -1,5 +1,5 @@
-"""How far the figures can be trusted: coverage of the intervals of quality, perplexity against a plain loop, and how
-often the interval of a speed ratio holds 1 where nothing differs.
+"""How far the figures can be trusted: what nothing costs, coverage of the intervals of quality, perplexity and FLOPs
+against other implementations, and how often the interval of a speed ratio holds 1 where nothing differs.
 
 `python -m explorer.bench_numbers TEXT` prints all as JSON for the default model, about four minutes on two cores;
 without a text only the last, in one minute.
@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DynamicCache
 
 from explorer.measure import quality, speed
 from explorer.measure.intervals import Blocks
@@ -22,7 +24,7 @@ from explorer.performance import verdict
 from explorer.recipe import Recipe
 from explorer.records import Quality, Reading, Speed
 from explorer.techniques import apart
-from explorer.workbench import CURVE_TOKENS, Workbench
+from explorer.workbench import COST_CONTEXT, CURVE_TOKENS, Workbench
 
 FIGURES: dict[str, Callable[[Quality], Reading]] = {
     "kl": lambda q: q.kl,
@@ -111,6 +113,43 @@ def plain_loop(workbench: Workbench, tokens: int = 4096) -> dict[str, float]:
     return {"tokens": count, "plain_loop": plain, "ours": own, "relative_difference": abs(own / plain - 1)}
 
 
+def nothing_changed(workbench: Workbench, tokens: int = 4096) -> dict[str, float]:
+    """The original's distance from itself, and from a copy in memory of its own."""
+    base, found = workbench.loaded.model, dict[str, float]()
+    for name, model in (("itself", base), ("a_copy", workbench.step(lambda: copy.deepcopy(base)))):
+        scores: list[quality.Score] = []
+        for passage in workbench.passages:
+            if sum(s.tokens for s in scores) < tokens:
+                scores.append(workbench.step(lambda m=model, p=passage: _score(workbench, m, p)))  # type: ignore[misc]
+        summary = quality.summarize(scores)
+        found |= {f"kl_from_{name}": summary.kl.value, f"top1_of_{name}": summary.top1_agreement.value}
+    return {"tokens": summary.tokens, **found}
+
+
+def flops(workbench: Workbench) -> dict[str, float]:
+    """Of one token after others, ours beside what torch counts of every matrix product."""
+    ours = workbench.cost(Recipe()).flops_per_token.value
+    counted = workbench.step(lambda: torch_counts(workbench.loaded.model, COST_CONTEXT - 1))
+    return {"ours": ours, **counted, "difference": ours - sum(counted.values())}
+
+
+def torch_counts(model: Any, behind: int) -> dict[str, int]:
+    """What torch counts in one decode step with so many tokens behind it, by kind: products with weights, and among
+    tokens (scores and mixing)."""
+    before, cache = model.config._attn_implementation, DynamicCache(config=model.config)
+    model.set_attn_implementation("eager")  # in which attention too is plain matrix products
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.full((1, behind), 5), past_key_values=cache)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(input_ids=torch.tensor([[7]]), past_key_values=cache)
+    finally:
+        model.set_attn_implementation(before)
+    found = {str(operator): count for operator, count in counter.get_flop_counts()["Global"].items()}
+    weights = sum(found.get(name, 0) for name in ("aten.mm", "aten.addmm"))
+    return {"weights": weights, "among_tokens": sum(found.values()) - weights}
+
+
 def same_against_same(workbench: Workbench, runs: int = 10, rounds: int = 5, decode_steps: int = 8) -> dict[str, Any]:
     """A/A: the original timed in turns with a copy of itself that has memory of its own."""
     base = workbench.loaded.model
@@ -149,6 +188,8 @@ def run(text: Path) -> dict[str, Any]:
         pass
     floors = list(workbench.noise_floor())
     return {
+        "nothing_changed": nothing_changed(workbench),
+        "flops": flops(workbench),
         "perplexity": plain_loop(workbench),
         "same_against_same": same_against_same(workbench),
         "noise_floor": floors[-1].value,

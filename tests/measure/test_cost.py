@@ -1,10 +1,8 @@
 """Floating-point operations of one token, against torch's own counter."""
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache
 
+from explorer.bench_numbers import torch_counts
 from explorer.layers.targets import Target, targets
 from explorer.measure.cost import flops_per_token, roofline
 from explorer.model.compress import compress
@@ -16,34 +14,16 @@ from explorer.records import Reading
 BEHIND = 9  # tokens before the one that is counted
 
 
-def counted(model: torch.nn.Module) -> dict[str, int]:
-    """What torch counts in one decode step, by kind: weights (mm, addmm) and the rest (bmm: scores and mixing)."""
-    cache = DynamicCache(config=model.config)
-    model.set_attn_implementation("eager")  # type: ignore[operator]
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.full((1, BEHIND), 5), past_key_values=cache)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(input_ids=torch.tensor([[7]]), past_key_values=cache)
-    finally:
-        model.set_attn_implementation("sdpa")  # type: ignore[operator]
-    found = {str(operator): flops for operator, flops in counter.get_flop_counts()["Global"].items()}
-    return {
-        "weights": sum(flops for name, flops in found.items() if name in ("aten.mm", "aten.addmm")),
-        "rest": sum(flops for name, flops in found.items() if name == "aten.bmm"),
-    }
-
-
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe(keep=0.6), Recipe(bits=4, sparsity=0.5)], ids=str)
 def test_products_with_weights_are_what_torch_counts(any_model: Loaded, recipe: Recipe) -> None:
     calculated = flops_per_token(targets(any_model.model), recipe).flops_per_token.value
-    assert calculated == counted(compress(any_model.model, recipe, Facts()))["weights"]
+    assert calculated == torch_counts(compress(any_model.model, recipe, Facts()), BEHIND)["weights"]
 
 
 def test_turning_the_hidden_states_is_counted(llama: Loaded) -> None:
     recipe = Recipe(bits=4, quant="rtn", rotate=True)
     calculated = flops_per_token(targets(llama.model), recipe).flops_per_token.value
-    assert calculated == counted(compress(llama.model, recipe, Facts()))["weights"]
+    assert calculated == torch_counts(compress(llama.model, recipe, Facts()), BEHIND)["weights"]
 
 
 def test_attention_is_what_torch_counts_beside_them(any_model: Loaded) -> None:
@@ -51,7 +31,7 @@ def test_attention_is_what_torch_counts_beside_them(any_model: Loaded) -> None:
     config = any_model.model.config
     width = config.num_hidden_layers * config.hidden_size
     calculated = flops_per_token([], Recipe(), attention_width=width, context=BEHIND + 1).flops_per_token.value
-    assert calculated == counted(any_model.model)["rest"]
+    assert calculated == torch_counts(any_model.model, BEHIND)["among_tokens"]
 
 
 def test_zeros_are_executed_but_not_useful(llama: Loaded) -> None:
