@@ -2,18 +2,20 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from tokenizers import Regex, Tokenizer, decoders
 
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=60_000)  # a slow machine may work for long at what is expected
@@ -38,15 +40,27 @@ CLICKS_STOP = """() => new MutationObserver((_, seen) => {
   seen.disconnect();
   document.querySelector('#stop').click();
 }).observe(document.querySelector('#status'), {subtree: true, childList: true, characterData: true})"""
+HERE = "http://127.0.0.1:"
 STREAMS: dict[Page, set[Request]] = {}  # on which each page hears of what the server's queue does for it
 
 
 @pytest.fixture(scope="module")
-def address(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`python app.py` as a user starts it, on the tiny model."""
-    cache = tmp_path_factory.mktemp("browser-cache")
+def model(folders: dict[str, Path]) -> Path:
+    """The tiny model, or the folder that BROWSER_MODEL names: the same visits on a real one."""
+    return Path(os.environ.get("BROWSER_MODEL", folders["llama"]))
+
+
+@pytest.fixture(scope="module")
+def address(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(model, tmp_path_factory.mktemp("browser-cache")) as found:
+        yield found
+
+
+@contextmanager
+def served(model: Path, cache: Path) -> Iterator[str]:
+    """The address of `python app.py` as a user starts it."""
     environment = {**os.environ, "SIZE_EXPLORER_CACHE": str(cache)}
-    command = [sys.executable, "app.py", "--model", str(folders["llama"])]
+    command = [sys.executable, "app.py", "--model", str(model)]
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout
@@ -75,13 +89,13 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """A page that fails its test on any error, outside request, or layout that jumps."""
     tab = browser.new_page(viewport={"width": 1366, "height": 768}, reduced_motion="reduce")
     problems: list[str] = []
     tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
     tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    tab.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else problems.append(r.url))
+    tab.on("request", lambda r: None if r.url.startswith((HERE, "data:", "blob:")) else problems.append(r.url))
     tab.add_init_script(f"({SHIFTS})()")
     tab.set_default_timeout(60_000)
     streams: set[Request] = set()
@@ -93,14 +107,14 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     wide = (tab.viewport_size or {"width": 0})["width"] > 1200
     shift = tab.evaluate("window.shift")
     tab.close()
-    assert problems == []
+    assert problems == [], problems
     assert shift < (0.05 if wide else 0.3)
 
 
 def opened(page: Page, address: str, query: str = "") -> Page:
     """Calibrated and settled: the tiny model takes a few seconds for both."""
     page.goto(address + query)
-    expect(page.locator(".calibration[data-done='1.00']")).to_be_visible(timeout=90_000)
+    expect(page.locator(".calibration[data-done='1.00']")).to_be_visible(timeout=180_000)
     done(page)
     return page
 
@@ -297,6 +311,33 @@ def test_hostile_prompts_stay_text(page: Page, address: str, text: str) -> None:
     expect(page.locator(".pane.original .text")).not_to_have_text(before)
     done(page)
     assert page.title() != "x" and page.locator(".pane img").count() == 0
+
+
+def test_a_hostile_model_runs_nothing(page: Page, model: Path, tmp_path: Path) -> None:
+    """Its folder's name, every text that it writes and the name of a rival are markup with a script; all stay text."""
+    evil = "<img src=x onerror=\"document.title='x'\">"
+    bad = tmp_path / evil
+    shutil.copytree(model, bad)
+    tokenizer = Tokenizer.from_file(str(bad / "tokenizer.json"))
+    tokenizer.decoder = decoders.Sequence([tokenizer.decoder, decoders.Replace(Regex("[a-z]"), evil)])
+    tokenizer.save(str(bad / "tokenizer.json"))
+    with served(bad, tmp_path / "cache") as address:
+        opened(page, address, "?bits=4")
+        expect(page.locator(".pane.compressed .text")).to_contain_text(evil)
+        page.locator("#detail > button").click()
+        page.locator("#word-by-word").click()
+        expect(page.locator(".heat")).to_contain_text(evil)
+        done(page)
+        page.get_by_role("tab", name="Start small instead?").click()
+        settled(page)
+        name = page.locator("#rival-name input, #rival-name textarea")
+        name.fill(str(bad))
+        name.press("Tab")
+        page.locator("#meet-rival").click()
+        expect(page.locator("#rival-table, .status[data-state=error]").first).to_contain_text(evil)
+        done(page)
+        assert page.title() != "x" and page.locator("img[src=x]").count() == 0
+        page.goto("about:blank")  # before the server goes
 
 
 def test_the_plot_shows_every_setting_tried(page: Page, address: str) -> None:
