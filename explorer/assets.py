@@ -1,5 +1,6 @@
 """Where everything that is not code lives: styles, scripts, words, evaluation texts. Knows nothing else."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,21 @@ def texts(part: str) -> dict[str, list[str]]:
         file.stem: split_passages(file.read_text(encoding="utf-8"))
         for file in sorted(path(f"texts/{part}").glob("*.txt"))
     }
+
+
+@cache
+def lessons() -> dict[str, list[str]]:
+    """What a student reads: the calibration texts, and the articles once more as public test corpora print them."""
+    given = texts("calibration")
+    return {**given, "spaced": [spaced(text) for text in given["articles"]]}
+
+
+def spaced(text: str) -> str:
+    """Signs set apart from words, and `@` around those inside words and numbers: as WikiText prints a text (Merity et
+    al., arXiv 1609.07843, §4.3). A model that never met this spelling mistakes much of such a corpus."""
+    inside = re.sub(r"(?<=\d)([.,])(?=\d)|(?<=\w)(-)(?=\w)", lambda sign: f" @{sign[0]}@ ", text)
+    outside = re.sub(r"(?<!@)([^\w\s@'’])(?!@)", r" \1 ", inside)
+    return re.sub(r"[ \t]+", " ", re.sub(r"['’]s\b", " 's", outside))
 
 
 def split_passages(text: str) -> list[str]:

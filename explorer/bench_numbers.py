@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache
 
 from explorer.measure import quality, speed
 from explorer.measure.intervals import Blocks
@@ -136,11 +135,11 @@ def flops(workbench: Workbench) -> dict[str, float]:
 def torch_counts(model: Any, behind: int) -> dict[str, int]:
     """What torch counts in one decode step with so many tokens behind it, by kind: products with weights, and among
     tokens (scores and mixing)."""
-    before, cache = model.config._attn_implementation, DynamicCache(config=model.config)
+    before = model.config._attn_implementation
     model.set_attn_implementation("eager")  # in which attention too is plain matrix products
     try:
         with torch.inference_mode():
-            model(input_ids=torch.full((1, behind), 5), past_key_values=cache)
+            cache = model(input_ids=torch.full((1, behind), 5), use_cache=True).past_key_values
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(input_ids=torch.tensor([[7]]), past_key_values=cache)
     finally:

@@ -105,7 +105,7 @@ class Workbench:
         self.judged = Judge(self.loaded.model, self.passages)
         self.facts = Facts()
         name = self.fingerprint = fingerprint(self.loaded.model)
-        cache, texts = hub.cache_folder(), assets.texts("calibration")
+        cache, texts = hub.cache_folder(), assets.lessons()
         school = partial(teach.lessons, self.loaded.model, self.loaded.tokenizer, texts, cache / "lessons", name)
         self.variants = Variants(self.loaded.model, self.facts, cache / "variants" / name, self.step, school)
         file = hub.cache_folder() / "facts" / f"{name}.safetensors"

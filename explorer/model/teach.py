@@ -2,8 +2,8 @@
 it thinks on the way, worked out once a model and kept on disk, so that no teacher runs while a student learns.
 
 A model's own text is what its student must get right, whatever the model is for (Liu et al., LLM-QAT, arXiv 2305.17888,
-§3.1). Half of it goes on from the beginnings of given texts, half from the chat template alone, so that the model asks
-itself questions and answers them (Xu et al., Magpie, arXiv 2406.08464, §2).
+§3.1). Half of what it writes goes on from the beginnings of given texts, half from the chat template alone, so that it
+asks itself questions and answers them (Xu et al., Magpie, arXiv 2406.08464, §2).
 """
 
 import copy
@@ -30,11 +30,11 @@ from explorer.model.calibrate import windows_of
 from explorer.model.decode import Batch
 from explorer.model.generate import context_length, template
 
-VERSION = "2"
+VERSION = "3"
 TOP = 64  # likeliest tokens kept of each prediction
 LENGTH = 256  # tokens of a window
 GIVEN_TOKENS = 32768  # of the calibration texts, at most
-WRITTEN = 48  # windows that the teacher writes in each of its two forms
+WRITTEN = 16  # windows that the teacher writes in each of its two forms
 OPENING = 12  # tokens of a given text that it goes on from
 HELD_OUT = 6  # windows that nothing is learned from
 BATCH = 4  # windows read at a time
