@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.measure import quality, speed
 from explorer.measure.intervals import Blocks
+from explorer.model.decode import Batch, cache_word
 from explorer.performance import verdict
 from explorer.recipe import Recipe
 from explorer.records import Quality, Reading, Speed
@@ -54,10 +55,7 @@ def coverage(
     A resample is passages drawn without replacement until they hold `tokens` tokens.
     """
     model = workbench.variant(recipe).model
-    scores: list[quality.Score] = []
-    for passage in workbench.passages:
-        if sum(s.tokens for s in scores) < whole:
-            scores.append(workbench.step(lambda passage=passage: _score(workbench, model, passage)))  # type: ignore[misc]
+    scores = _scores(workbench, model, whole)
     truth, draws = quality.summarize(scores), np.random.default_rng(seed)
     held, widths = dict.fromkeys(FIGURES, 0), {name: list[float]() for name in FIGURES}
     for _ in range(resamples):
@@ -116,11 +114,7 @@ def nothing_changed(workbench: Workbench, tokens: int = 4096) -> dict[str, float
     """The original's distance from itself, and from a copy in memory of its own."""
     base, found = workbench.loaded.model, dict[str, float]()
     for name, model in (("itself", base), ("a_copy", workbench.step(lambda: copy.deepcopy(base)))):
-        scores: list[quality.Score] = []
-        for passage in workbench.passages:
-            if sum(s.tokens for s in scores) < tokens:
-                scores.append(workbench.step(lambda m=model, p=passage: _score(workbench, m, p)))  # type: ignore[misc]
-        summary = quality.summarize(scores)
+        summary = quality.summarize(_scores(workbench, model, tokens))
         found |= {f"kl_from_{name}": summary.kl.value, f"top1_of_{name}": summary.top1_agreement.value}
     return {"tokens": summary.tokens, **found}
 
@@ -138,10 +132,10 @@ def torch_counts(model: Any, behind: int) -> dict[str, int]:
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")  # in which attention too is plain matrix products
     try:
-        with torch.inference_mode():
-            cache = model(input_ids=torch.full((1, behind), 5), use_cache=True).past_key_values
+        text = Batch(model)
+        text.feed(torch.full((1, behind), 5))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(input_ids=torch.tensor([[7]]), past_key_values=cache)
+            model(input_ids=torch.tensor([[7]]), **{cache_word(model): text.cache})
     finally:
         model.set_attn_implementation(before)
     found = {str(operator): count for operator, count in counter.get_flop_counts()["Global"].items()}
@@ -170,8 +164,17 @@ def same_against_same(workbench: Workbench, runs: int = 10, rounds: int = 5, dec
     }
 
 
-def _score(workbench: Workbench, model: Any, passage: quality.Passage) -> quality.Score:
-    return quality.score(passage, quality.logits_of(workbench.loaded.model, passage), quality.logits_of(model, passage))
+def _scores(workbench: Workbench, model: Any, tokens: int) -> list[quality.Score]:
+    """Of the first passages that hold so many tokens."""
+    base, scores = workbench.loaded.model, list[quality.Score]()
+
+    def score(passage: quality.Passage) -> quality.Score:
+        return quality.score(passage, quality.logits_of(base, passage), quality.logits_of(model, passage))
+
+    for passage in workbench.passages:
+        if sum(s.tokens for s in scores) < tokens:
+            scores.append(workbench.step(lambda passage=passage: score(passage)))  # type: ignore[misc]
+    return scores
 
 
 @torch.inference_mode()

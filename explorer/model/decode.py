@@ -83,7 +83,7 @@ class Batch(Continuation):
         if step is not None:
             return self._each(step, ids)
         self.length += ids.shape[1]
-        logits: Tensor = self.model(input_ids=ids, **{_cache_word(self.model): self.cache}, use_cache=True).logits
+        logits: Tensor = self.model(input_ids=ids, **{cache_word(self.model): self.cache}, use_cache=True).logits
         return logits
 
 
@@ -210,7 +210,7 @@ class Step:
 def reference(model: nn.Module, ids: Tensor, cache: DynamicCache) -> Tensor:
     """transformers' forward over ids (texts, tokens), extending the cache; logits of the first text's last token,
     (vocabulary,) float32."""
-    logits: Tensor = model(input_ids=ids, **{_cache_word(model): cache}, use_cache=True, logits_to_keep=1).logits
+    logits: Tensor = model(input_ids=ids, **{cache_word(model): cache}, use_cache=True, logits_to_keep=1).logits
     return logits[0, -1].float()
 
 
@@ -311,7 +311,7 @@ def _norm(module: Any) -> Product:
     return norm
 
 
-def _cache_word(model: nn.Module) -> str:
+def cache_word(model: nn.Module) -> str:
     """What this model's forward calls its cache: transformers 5.24 renames `past_key_values` to `cache`."""
     if type(model) not in _words:
         _words[type(model)] = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
