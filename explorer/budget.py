@@ -14,7 +14,7 @@ import numpy as np
 
 from explorer.recipe import BEST, Recipe
 from explorer.records import Reading
-from explorer.trade import THIN, WIDTHS, Curve, Option, Trade, Way, plain_ms
+from explorer.trade import THIN, WAYS, Curve, Option, Trade, Way, plain_ms
 from explorer.workbench import Workbench
 
 GAP = 1e-3  # how far from the best a solution may be; a tenth of it takes two to three times as long
@@ -88,8 +88,8 @@ def _at_pace(trade: Trade, pace: float, thin: float) -> Trade:
 def choose(
     bench: Workbench, found: Sequence[Trade], limits: Limits, *, rest: float = 0.0, level: str = "best"
 ) -> Choice:
-    """The recipe within limits of the whole model, and the best with one width for all beside it. `rest`: see
-    `as_now`. ValueError where nothing keeps them."""
+    """The recipe within limits of the whole model, and the best with one width and one size of groups for all beside
+    it. `rest`: see `as_now`. ValueError where nothing keeps them."""
     chosen, problem = list[Choice](), ""
     for trade in found:
         if any(choice.keeps(limits) and choice.kl.value <= trade.kl for choice in chosen) and limits.aim == "kl":
@@ -110,18 +110,20 @@ def choose(
 
 
 def _uniform(bench: Workbench, whole: Trade, limits: Limits, rest: float, level: str) -> Choice | None:
-    """The best within limits of those with one width for all layers and one for table and head."""
+    """The best within limits of those with one width for all layers, one for table and head, and one size of groups."""
     besides = {"size": bench.preview(Recipe()).file_bytes.value - _matrices(bench, whole), "ms": rest}
     within = []
-    for bits, head in product(WIDTHS, WIDTHS):
-        same = [_at(curve, Way(bits=head if curve.outside else bits)) for curve in whole.curves]
+    for inside, outside in product([way for way in WAYS if way.plain], repeat=2):
+        if inside.group != outside.group:
+            continue
+        same = [_at(curve, outside if curve.outside else inside) for curve in whole.curves]
         used = {n: besides.get(n, 0.0) + sum(getattr(option, n) for option in same) for n in ("size", "ms", "kl")}
         if all(used[name] <= most for name, most in limits.items().items()):
-            within.append((used[limits.aim], bits, head, same))
+            within.append((used[limits.aim], replace(inside.recipe, head_bits=outside.bits), same))
     if not within:
         return None
-    _, bits, head, same = min(within, key=lambda one: one[0])
-    return _told(bench, _levelled(Recipe(bits=bits, head_bits=head), level), same, 0.0, rest)
+    _, recipe, same = min(within, key=lambda one: one[0])
+    return _told(bench, _levelled(recipe, level), same, 0.0, rest)
 
 
 def solve(found: Sequence[Curve], limits: Limits, **besides: float) -> list[Option]:
@@ -199,12 +201,7 @@ def _recipe(trade: Trade, options: Sequence[Option], level: str) -> Recipe:
         same = replace(option.way, sparsity=way.sparsity, keep=way.keep) if curve.outside else option.way
         if same != way:
             exceptions += [f"{name}={same.besides(way)}" for name in curve.names]
-    recipe = Recipe(
-        **vars(usual),
-        head_bits=head,
-        depth=trade.depth,
-        layers=tuple(exceptions),
-    )
+    recipe = replace(usual.recipe, head_bits=head, depth=trade.depth, layers=tuple(exceptions))
     return _levelled(recipe, level)
 
 

@@ -43,6 +43,7 @@ class Way:
     bits: int = 16
     sparsity: float = 0.0
     keep: float = 1.0
+    group: int | None = None  # None: as a recipe has it that says nothing
 
     @property
     def plain(self) -> bool:
@@ -51,23 +52,26 @@ class Way:
 
     @property
     def name(self) -> str:
-        return f"{self.bits} {self.sparsity:g} {self.keep:g}"
+        return f"{self.bits} {self.sparsity:g} {self.keep:g}" + (f" {self.group}" if self.group else "")
 
     @property
     def recipe(self) -> Recipe:
         """All matrices kept so, by methods that follow a hand."""
-        quant = "search" if self.plain else "rtn"
-        return Recipe(bits=self.bits, sparsity=self.sparsity, keep=self.keep, head_bits=self.bits, quant=quant)
+        same = {"bits": self.bits, "sparsity": self.sparsity, "keep": self.keep, "head_bits": self.bits}
+        return Recipe(**same, quant="search" if self.plain else "rtn", group=str(self.group or "auto"))
 
     def besides(self, usual: "Way") -> str:
         """`bits:4,sparsity:0.5`: what differs from the usual."""
-        own = asdict(self)
-        return ",".join(f"{name}:{own[name]:g}" for name, value in asdict(usual).items() if own[name] != value)
+        own = asdict(self) | {"group": self.group or Recipe().group_size(self.bits)}
+        others = (name for name in own if getattr(self, name) != getattr(usual, name))
+        return ",".join(f"{name}:{own[name]:g}" for name in others)
 
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
+FINE = 32  # weights to a scale, where the usual are 64
 WAYS = (
     *(Way(bits=bits) for bits in WIDTHS),
+    *(Way(bits=bits, group=FINE) for bits in (3, 4, 5, 6)),
     *(Way(bits=bits, sparsity=share) for bits, share in ((3, 0.25), (3, 0.5), (4, 0.5), (6, 0.5))),
     *(Way(bits=bits, keep=share) for bits, share in ((4, 0.9), (4, 0.7), (6, 0.8), (8, 0.6))),
 )

@@ -132,8 +132,10 @@ def cheap(curve: Curve, way: Way) -> Curve:
     return Curve(names=curve.names, options=tuple(options))
 
 
-@pytest.mark.parametrize("way", [Way(bits=3, sparsity=0.25), Way(bits=8, keep=0.6), Way(bits=6, keep=0.8)])
-def test_zeros_and_ranks_are_taken_where_they_are_worth_it(
+@pytest.mark.parametrize(
+    "way", [Way(bits=3, sparsity=0.25), Way(bits=8, keep=0.6), Way(bits=6, keep=0.8), Way(bits=4, group=32)]
+)
+def test_zeros_ranks_and_finer_groups_are_taken_where_they_are_worth_it(
     workbench: Workbench, measured: list[Trade], way: Way
 ) -> None:
     curves = [c for c in measured[0].curves if any(o.way == way for o in c.options)]
@@ -142,6 +144,7 @@ def test_zeros_and_ranks_are_taken_where_they_are_worth_it(
     names = [name for curve in curves[:2] for name in curve.names]
     settings = [choice.recipe.setting(name, "mlp", 0, 2) for name in names]
     assert all((s.bits, s.sparsity, s.keep) == (way.bits, way.sparsity, way.keep) for s in settings)
+    assert all(s.group == (way.group or Recipe().group_size(way.bits)) for s in settings)
     assert workbench.variant(choice.recipe).size.file_bytes.value == choice.size.value
 
 

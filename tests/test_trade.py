@@ -27,11 +27,14 @@ def test_every_matrix_has_a_curve_that_falls_with_bits_and_siblings_share_theirs
         names = [name for curve in one.curves for name in curve.names]
         assert len(names) == len(set(names)) == (2 - place) * 7 + 1 and {len(c.names) for c in one.curves} == {1, 2, 3}
         for curve in one.curves:
-            plain = [option for option in curve.options if option.way.plain]
+            plain = [option for option in curve.options if option.way.plain and not option.way.group]
             assert [option.way.bits for option in plain] == list(WIDTHS)
             nats, sizes = [o.kl for o in plain], [o.size for o in plain]
             assert nats[0] > nats[3] > nats[5] >= 0 and sizes == sorted(sizes)
             assert all(option.ms > 0 for option in curve.options)
+            for fine in (option for option in curve.options if option.way.group):
+                usual = next(option for option in plain if option.way.bits == fine.way.bits)
+                assert fine.size > usual.size and fine.kl < usual.kl
 
 
 def test_no_way_is_beaten_by_another_in_everything(measured: list[Trade]) -> None:
@@ -48,7 +51,7 @@ def test_bytes_are_those_of_a_model_kept_so(workbench: Workbench, measured: list
     for curve in measured[0].curves:
         before = sum(math.prod(shapes[name]) * element for name in curve.names)
         for option in [] if curve.outside else curve.options:
-            own = ",".join(f"{name}:{value:g}" for name, value in vars(option.way).items())
+            own = ",".join(f"{name}:{value:g}" for name, value in vars(option.way).items() if value is not None)
             recipe = Recipe(layers=tuple(f"{name}={own}" for name in curve.names), quant=option.way.recipe.quant)
             saved = workbench.preview(Recipe()).file_bytes.value - workbench.preview(recipe).file_bytes.value
             assert saved == before - option.size, own
