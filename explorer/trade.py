@@ -57,8 +57,10 @@ class Way:
     @property
     def recipe(self) -> Recipe:
         """All matrices kept so, by methods that follow a hand."""
-        same = {"bits": self.bits, "sparsity": self.sparsity, "keep": self.keep, "head_bits": self.bits}
-        return Recipe(**same, quant="search" if self.plain else "rtn", group=str(self.group or "auto"))
+        quant, group = "search" if self.plain else "rtn", str(self.group or "auto")
+        return Recipe(
+            bits=self.bits, sparsity=self.sparsity, keep=self.keep, head_bits=self.bits, quant=quant, group=group
+        )
 
     def besides(self, usual: "Way") -> str:
         """`bits:4,sparsity:0.5`: what differs from the usual."""
