@@ -1,7 +1,7 @@
 """How far the figures can be trusted: what nothing costs, coverage of the intervals of quality, perplexity and FLOPs
 against other implementations, and how often the interval of a speed ratio holds 1 where nothing differs.
 
-`python -m explorer.bench_numbers TEXT` prints all as JSON for the default model, about four minutes on two cores;
+`python -m explorer.bench_numbers TEXT` prints all as JSON for the default model, about five minutes on two cores;
 without a text only the last, in one minute.
 """
 
@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def _scores(workbench: Workbench, model: Any, tokens: int) -> list[quality.Score
 
     for passage in workbench.passages:
         if sum(s.tokens for s in scores) < tokens:
-            scores.append(workbench.step(lambda passage=passage: score(passage)))  # type: ignore[misc]
+            scores.append(workbench.step(partial(score, passage)))
     return scores
 
 

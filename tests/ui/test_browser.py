@@ -40,7 +40,7 @@ CLICKS_STOP = """() => new MutationObserver((_, seen) => {
   seen.disconnect();
   document.querySelector('#stop').click();
 }).observe(document.querySelector('#status'), {subtree: true, childList: true, characterData: true})"""
-HERE = "http://127.0.0.1:"
+SERVED: set[str] = set()  # addresses that pages may ask
 STREAMS: dict[Page, set[Request]] = {}  # on which each page hears of what the server's queue does for it
 
 
@@ -67,6 +67,7 @@ def served(model: Path, cache: Path) -> Iterator[str]:
         line = next(line for line in server.stdout if "http://" in line)
         found = re.search(r"http://\S+", line)
         assert found
+        SERVED.add(found[0])
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with urllib.request.urlopen(found[0], timeout=10) as answer:
@@ -95,7 +96,7 @@ def page(browser: Browser) -> Iterator[Page]:
     problems: list[str] = []
     tab.on("pageerror", lambda error: problems.append(f"page error: {error}"))
     tab.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    tab.on("request", lambda r: None if r.url.startswith((HERE, "data:", "blob:")) else problems.append(r.url))
+    tab.on("request", lambda r: None if r.url.startswith((*SERVED, "data:", "blob:")) else problems.append(r.url))
     tab.add_init_script(f"({SHIFTS})()")
     tab.set_default_timeout(60_000)
     streams: set[Request] = set()
@@ -107,7 +108,7 @@ def page(browser: Browser) -> Iterator[Page]:
     wide = (tab.viewport_size or {"width": 0})["width"] > 1200
     shift = tab.evaluate("window.shift")
     tab.close()
-    assert problems == [], problems
+    assert problems == []
     assert shift < (0.05 if wide else 0.3)
 
 
