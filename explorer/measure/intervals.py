@@ -94,13 +94,14 @@ class Blocks:
         return mean, math.sqrt(float((off**2).sum())) / self.tokens
 
 
-def paired_ratio(before: Sequence[float], after: Sequence[float]) -> Reading:
-    """before / after of positive figures found in pairs: geometric mean, t interval on the logarithms."""
+def paired_ratio(before: Sequence[float], after: Sequence[float], besides: float = 0.0) -> Reading:
+    """before / after of positive figures found in pairs: geometric mean, t interval on the logarithms. `besides`: a
+    standard error, as a share, that all pairs have in common and their spread cannot show."""
     logs = np.log(np.asarray(before, float)) - np.log(np.asarray(after, float))
     mean, n = float(logs.mean()), len(logs)
     if n < 2:
         return Reading(value=math.exp(mean), unit="×", how="measured", n=n)
-    error = float(logs.std(ddof=1)) / math.sqrt(n)
+    error = math.hypot(float(logs.std(ddof=1)) / math.sqrt(n), besides)
     reach = t_quantile(n - 1) * error
     low, high = math.exp(max(mean - reach, -700)), math.exp(min(mean + reach, 700))
     return Reading(value=math.exp(mean), unit="×", how="measured", low=low, high=high, se=error, n=n)

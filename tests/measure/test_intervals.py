@@ -140,6 +140,8 @@ def test_a_ratio_in_pairs_is_the_geometric_mean_and_takes_out_what_they_share() 
     assert loose.value == pytest.approx(2) and loose.unit == "×"
     reach = 12.706 * math.log(4) / 2  # t(1) × s.d. / √2
     assert (loose.low, loose.high) == pytest.approx((2 / math.exp(reach), 2 * math.exp(reach)))
+    shared = paired_ratio([2.0] * 5, [1.0] * 5, besides=0.01)
+    assert shared.low == pytest.approx(2 / math.exp(2.776 * 0.01)) and shared.se == pytest.approx(0.01)
     assert paired_ratio([3.0], [1.5]).low is None
 
 
