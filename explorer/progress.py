@@ -1,10 +1,24 @@
-"""How far a student has got, as a value: what the page draws, what the command line prints, what is kept on disk."""
+"""How far work has got: the share done of steps within steps, and a student as a value, which the page draws, the
+command line prints and the disk keeps."""
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from explorer.records import Reading
+
+R = TypeVar("R")
+
+
+def scaled(steps: Generator[float, None, R], start: float, part: float) -> Generator[float, None, R]:
+    """The same steps, whose share done is a part of something larger."""
+    while True:
+        try:
+            yield start + part * next(steps)
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ import copy
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +24,9 @@ from explorer.model.encode import Job, store, store_together, together
 from explorer.model.facts import Facts, ReducedFacts
 from explorer.model.plan import NOTHING, Allotment, Plan, plans
 from explorer.model.rotate import rotate, turned
-from explorer.progress import HealStep
+from explorer.progress import HealStep, scaled
 from explorer.recipe import Recipe
 
-R = TypeVar("R")
 Stores = Mapping[str, list[list[Stored]]]  # target → branches of factors
 
 
@@ -197,16 +195,6 @@ def _stores(
                 done += 1
                 yield done / steps
     return stores
-
-
-def scaled(steps: Generator[float, None, R], start: float, part: float) -> Generator[float, None, R]:
-    """The same steps, whose share done is a part of something larger."""
-    while True:
-        try:
-            yield start + part * next(steps)
-        except StopIteration as end:
-            result: R = end.value
-            return result
 
 
 def _jobs(

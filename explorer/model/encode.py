@@ -11,6 +11,7 @@ from explorer.layers import encoding
 from explorer.layers.storage import Spec, Stored, encode
 from explorer.methods import prune, quantize, secondorder
 from explorer.model.facts import Facts
+from explorer.progress import scaled
 from explorer.recipe import Recipe
 
 BATCH_BYTES = 200_000_000  # of weights and Gram matrices that go through the loop together, three times over
@@ -81,17 +82,21 @@ def store_together(batch: Sequence[Job], recipe: Recipe) -> Generator[float, Non
         codes, grids = yield from _rounded(weights, grams, spec)
         found = zip(weights, grids, codes, strict=True)
         return [encode(matrix.to(dtype), spec, None, grid, code) for matrix, grid, code in found]
-    factor = torch.cat([secondorder.inverse_factor(gram[None]) for gram in grams])  # one by one takes less memory
-    if recipe.prune == "sparsegpt":
-        weights, mask = yield from secondorder.prune(weights, factor, spec.kept, _pattern(recipe), spec.flat)
+    rounds, chooses = spec.bits < 16 and recipe.quant == "gptq", recipe.prune == "sparsegpt"
+    factor = start = weights  # a factor that nobody asks for is none
+    if rounds or chooses:
+        factor = torch.cat([secondorder.inverse_factor(gram[None]) for gram in grams])  # one by one takes less memory
+    if chooses:
+        loop = secondorder.prune(weights, factor, spec.kept, _pattern(recipe), spec.flat)
+        start, mask = yield from scaled(loop, 0.0, 0.5)
     else:
         mask = torch.stack([_chosen(job.matrix, spec, recipe, _score(job, recipe)) for job in batch])
-        if recipe.mends:
-            weights = yield from secondorder.mend(weights, factor, mask)
+    if chooses or recipe.mends:
+        weights = yield from scaled(secondorder.fit(weights, start, mask, grams), 0.5, 0.2)
     matrices = [matrix.to(dtype) for matrix in weights]
-    if spec.bits >= 16 or recipe.quant != "gptq":
+    if not rounds:
         return [_by_itself(*each, recipe) for each in zip(batch, matrices, mask, strict=True)]
-    codes, grids = yield from _rounded_where_kept(weights, factor, mask, spec, batch)
+    codes, grids = yield from scaled(_rounded_where_kept(weights, factor, mask, spec, batch), 0.7, 0.3)
     parts = zip(matrices, mask, grids, codes, strict=True)
     return [encode(matrix, spec, one, grid, code) for matrix, one, grid, code in parts]
 

@@ -19,7 +19,7 @@ from explorer.model.plan import Allotment
 from explorer.progress import HealStep
 from explorer.recipe import Recipe
 
-VERSION = 4  # of how things are worked out: what an earlier one made is made anew
+VERSION = 5  # of how things are worked out: what an earlier one made is made anew
 LARGEST_TOTAL = 3_000_000_000  # bytes of what is kept for one model; the oldest go first
 
 
