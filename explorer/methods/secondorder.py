@@ -14,7 +14,7 @@ from explorer.methods.prune import kept_in_pattern
 
 BLOCK, PLACES = 32, 4  # columns whose errors are handed on at once; times that zeros are chosen anew
 DAMPING = 0.02  # share of the mean diagonal added to H; GPTQ takes 0.01, SparseGPT does better with more
-FIT_DAMPING, FIT_STEPS = 0.1, 4  # the same for `fit`; fewer and more of both are worse on text not calibrated on
+FIT_DAMPING, FIT_STEPS = 0.1, 4  # the same for `fit`, and its steps: more gain nothing on text not calibrated on
 
 
 def inverse_factor(gram: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def fit(weights: Tensor, start: Tensor, mask: Tensor, grams: Sequence[Tensor]) -
     gave for inputs with these H, each (m, m); zero where the mask is False. Yields the share done.
 
     Least squares of each row by conjugate gradients (Hestenes and Stiefel, 1952, §10), preconditioned by the diagonal,
-    ended early. The loop above meets each column once; this meets all at a time, so their errors can share.
+    ended early. The loop meets each column once; this meets all of them at a time, again and again.
     """
     fitted = start * mask
     for at, (weight, gram) in enumerate(zip(weights, grams, strict=True)):

@@ -83,7 +83,7 @@ def store_together(batch: Sequence[Job], recipe: Recipe) -> Generator[float, Non
         found = zip(weights, grids, codes, strict=True)
         return [encode(matrix.to(dtype), spec, None, grid, code) for matrix, grid, code in found]
     rounds, chooses = spec.bits < 16 and recipe.quant == "gptq", recipe.prune == "sparsegpt"
-    factor = start = weights  # a factor that nobody asks for is none
+    factor = start = weights  # stands in for a factor where no loop asks for one
     if rounds or chooses:
         factor = torch.cat([secondorder.inverse_factor(gram[None]) for gram in grams])  # one by one takes less memory
     if chooses:
