@@ -26,6 +26,7 @@ from explorer.recipe import Recipe
 from explorer.records import Footprint
 
 KEPT = 3  # variants in memory
+CUTS_KEPT = 32  # of which shapes are known
 
 Steps = Generator[float, None, Built]
 Stopped = Callable[[], bool]
@@ -74,10 +75,14 @@ class Variants:
     def predictor(self, recipe: Recipe) -> size.Predictor:
         """One for each choice of blocks, channels and heads, from shapes on the meta device."""
         cuts = Recipe(depth=recipe.depth, width=recipe.width, heads=recipe.heads, width_by=recipe.width_by)
-        if cuts not in self._predictors:
+        found = self._predictors.get(cuts)
+        if found is None:
             smaller, _, _ = reshape(self._shapes, cuts, Facts())
-            self._predictors[cuts] = size.Predictor(smaller, targets(smaller), self._predictors[Recipe()])
-        return self._predictors[cuts]
+            found = size.Predictor(smaller, targets(smaller), self._predictors[Recipe()])
+            for known in list(self._predictors)[1 : 2 - CUTS_KEPT]:  # the first is the original's
+                self._predictors.pop(known, None)
+            self._predictors[cuts] = found
+        return found
 
     def apply(self, recipe: Recipe, stopped: Stopped = lambda: False) -> Iterator[float]:
         """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop.

@@ -15,7 +15,7 @@ from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.model.teach import Lessons
 from explorer.recipe import Recipe
-from explorer.variants import KEPT, Variants
+from explorer.variants import CUTS_KEPT, KEPT, Variants
 from explorer.workbench import Workbench
 
 FactsOf = Callable[[nn.Module], Facts]
@@ -188,3 +188,11 @@ def test_a_variant_is_known_once_it_is_made(workbench: Workbench) -> None:
         assert workbench.variants.known(recipe)
     workbench.variants.forget()
     assert workbench.variants.known(slow) and not workbench.variants.known(quick)  # on disk
+
+
+def test_shapes_of_the_last_cuts_are_kept_and_the_originals_always(variants: Variants) -> None:
+    whole = variants.predictor(Recipe())
+    for step in range(1, CUTS_KEPT + 9):
+        last = variants.predictor(Recipe(width=step / 100))
+    assert variants.predictor(Recipe(width=(CUTS_KEPT + 8) / 100)) is last
+    assert variants.predictor(Recipe()) is whole and len(variants._predictors) <= CUTS_KEPT

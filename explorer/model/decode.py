@@ -103,13 +103,14 @@ class Block(NamedTuple):
 
 
 class Step:
-    """The decode step of one Llama-shaped model: residual in float32, products in the model's dtype."""
+    """The decode step of one Llama-shaped model: residual in float32, products in the model's dtype. It holds parts of
+    the model, never the model: that is the key under which the step is kept."""
 
     def __init__(self, model: nn.Module) -> None:
         config: Any = model.config
         body: Any = model.model
         first = body.layers[0].self_attn
-        self.model, self.body, self.config = model, body, config
+        self.rotary: Callable[..., Any] = body.rotary_emb
         self.embed: Product = body.embed_tokens
         self.attend: Callable[..., Tensor] = F.scaled_dot_product_attention
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
@@ -196,7 +197,7 @@ class Step:
         """Rotary tables for `length` positions, (length, heads + 2 groups, head): values are turned by nothing, and the
         sign of the half that is turned is folded into the sine."""
         positions = torch.arange(length, device=device)[None]
-        cos, sin = (t[0] for t in self.body.rotary_emb(torch.empty(1, dtype=self.dtype, device=device), positions))
+        cos, sin = (t[0] for t in self.rotary(torch.empty(1, dtype=self.dtype, device=device), positions))
         sin = torch.cat([-sin[:, : self.size // 2], sin[:, self.size // 2 :]], dim=1)
         if self.compiled:
             self.cos, self.sin = cos.float().contiguous(), sin.float().contiguous()
