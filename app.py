@@ -12,8 +12,9 @@ from explorer.commands.options import device  # noqa: E402
 from explorer.model import hub  # noqa: E402
 from explorer.model.preflight import ModelRejected  # noqa: E402
 from explorer.ui import guard  # noqa: E402
-from explorer.ui.page import build, launch  # noqa: E402
-from explorer.workbench import Workbench  # noqa: E402
+from explorer.ui.page import build
+from explorer.ui.serving import launch  # noqa: E402
+from explorer.workbench.workbench import Workbench  # noqa: E402
 
 
 def main() -> int:

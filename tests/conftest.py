@@ -23,12 +23,15 @@ from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
 )
 
+from explorer.layers.storage import Spec, Stored, encode  # noqa: E402
+from explorer.methods import prune  # noqa: E402
 from explorer.model import hub  # noqa: E402
 from explorer.model.facts import Facts  # noqa: E402
 from explorer.model.hub import Loaded  # noqa: E402
-from explorer.recipe import Recipe  # noqa: E402
-from explorer.records import Reading, Speed  # noqa: E402
-from explorer.workbench import Workbench  # noqa: E402
+from explorer.native import llvm  # noqa: E402
+from explorer.values.recipe import Recipe  # noqa: E402
+from explorer.values.records import Reading, Speed  # noqa: E402
+from explorer.workbench.workbench import Workbench  # noqa: E402
 
 WORDS = "the cat sat on the mat and the dog ran to the river where the water was cold and the stones were round "
 TEXTS = {
@@ -225,3 +228,21 @@ def timed() -> Speed:
     rate = Reading(value=500, unit="tokens/s", how="measured")
     about = {"kernel": "k", "loop": "own step", "prompt_tokens": 8, "threads": 2}
     return Speed(prefill_ms=ms, ms_per_token=ms, tokens_per_second=rate, **about)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def stored_of() -> Callable[..., Stored]:
+    """(rows, columns), spec and dtype → random weights in that form, the same ones every time."""
+
+    def made(shape: tuple[int, int], spec: Spec, dtype: torch.dtype = torch.bfloat16) -> Stored:
+        weight = torch.randn(shape, generator=torch.Generator().manual_seed(4)) * 0.1
+        mask = None if spec.kept is None else prune.mask_from_keys(prune.keys(weight.abs()), spec.kept)
+        return encode(weight.to(dtype), spec, mask)
+
+    return made
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only kernels that come with libraries."""
+    monkeypatch.setattr(llvm, "available", lambda: False)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from explorer import profiling
 from explorer.__main__ import main
 from explorer.measure import machine
-from explorer.recipe import Recipe
+from explorer.studies import profiling
+from explorer.values.recipe import Recipe
 
 READING = {"median", "low", "high", "n"}
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from playwright.sync_api import expect, sync_playwright
 
-from explorer.bench import every_recipe
+from explorer.bench.speed import every_recipe
 from explorer.model.preflight import ModelRejected
-from explorer.recipe import Recipe
-from explorer.workbench import Workbench
+from explorer.values.recipe import Recipe
+from explorer.workbench.workbench import Workbench
 
 pytestmark = [pytest.mark.model, pytest.mark.browser]
 ROOT = Path(__file__).parents[1]
@@ -98,7 +98,7 @@ def test_predicted_bytes_are_stored_bytes_on_the_real_model(bench: Workbench) ->
 def test_fewer_bits_are_further_from_the_original(bench: Workbench) -> None:
     distances = []
     for bits in (16, 8, 6, 4, 3):
-        *_, quality = bench.judge(Recipe(bits=bits, quant="rtn", head_bits=bits), 200)
+        *_, quality = bench.evaluate(Recipe(bits=bits, quant="rtn", head_bits=bits), 200)
         distances.append(quality.kl.value)
     assert distances[0] == 0 and distances == sorted(distances)
     assert distances[1] < 0.02 < distances[3] < 2

@@ -7,12 +7,13 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from explorer import budget, catalogue, sweep, takes, trade
 from explorer.commands.options import Commands, build, open_model, prepare, recipes_of, tell_share
 from explorer.model import hub
-from explorer.recipe import Recipe
-from explorer.session import arguments_of, csv_of
-from explorer.workbench import Workbench
+from explorer.studies import budget, sweep, trade
+from explorer.studies.session import arguments_of, csv_of
+from explorer.takes import catalogue, requirements
+from explorer.values.recipe import Recipe
+from explorer.workbench.workbench import Workbench
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
@@ -42,7 +43,7 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     taking.add_argument("name", metavar="MODEL_OR_CONFIG", help="a name of the catalogue, a config.json or its folder")
     taking.add_argument("--context", type=int, help="tokens kept in the KV cache (default: the model's, at most 4096)")
     taking.add_argument("--batch", type=int, default=1, help="texts at once")
-    taking.add_argument("--bits", type=int, default=16, help=f"of a weight, one of {takes.BITS}")
+    taking.add_argument("--bits", type=int, default=16, help=f"of a weight, one of {requirements.BITS}")
     taking.add_argument("--json", action="store_true")
     taking.set_defaults(run=_what_it_takes)
 
@@ -74,7 +75,7 @@ def _built(bench: Workbench, name: str, choice: budget.Choice, options: argparse
     """Make it, measure it, and print that beside what was expected."""
     build(bench, choice.recipe)
     record = bench.record(bench.variant(choice.recipe))
-    for judged in bench.judge(choice.recipe, options.tokens):
+    for judged in bench.evaluate(choice.recipe, options.tokens):
         record = bench.record(bench.variant(choice.recipe), quality=judged)
     if options.ms:
         for _, timed in bench.time(choice.recipe):
@@ -128,7 +129,7 @@ def _line(step: sweep.Step) -> str:
 
 def _what_it_takes(options: argparse.Namespace) -> None:
     name, architecture, entry = catalogue.named(options.name)
-    found = takes.what_it_takes(
+    found = requirements.what_it_takes(
         name,
         architecture,
         tokens=entry.tokens if entry else None,

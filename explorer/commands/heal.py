@@ -17,9 +17,9 @@ from typing import Any
 from explorer.commands.options import Commands, open_model, prepare, recipes_of, tell_share
 from explorer.measure import quality, size
 from explorer.model.compress import Built
-from explorer.progress import HealStep
-from explorer.records import Reading
-from explorer.workbench import Workbench
+from explorer.values.progress import HealStep
+from explorer.values.records import Reading
+from explorer.workbench.workbench import Workbench
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from explorer.commands.options import Commands, build, open_model, prepare, recipes_of, tell_share
-from explorer.contest import Contest
 from explorer.measure import repetition
 from explorer.measure.speed import PROMPT_TOKENS
-from explorer.prompt import Prompt
-from explorer.recipe import Recipe
-from explorer.records import Collapse, LayerReading, Measurement, Piece, Reading
-from explorer.rival import Rivalry
-from explorer.workbench import Workbench
+from explorer.studies.rival import Rivalry
+from explorer.values.contest import Contest
+from explorer.values.prompt import Prompt
+from explorer.values.recipe import Recipe
+from explorer.values.records import Collapse, LayerReading, Measurement, Piece, Reading
+from explorer.workbench.workbench import Workbench
 
 SAID = {"file_bytes": "bytes", "ms_per_token": "time per token", "flops_per_token": "FLOPs per token"}
 

@@ -12,8 +12,8 @@ import torch
 
 from explorer import assets
 from explorer.model import hub
-from explorer.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
-from explorer.workbench import Workbench
+from explorer.values.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
+from explorer.workbench.workbench import Workbench
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 RANGE_HELP = {

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from explorer.commands.options import Commands, build, open_model, prepare, recipes_of
 from explorer.measure.speed import PROMPT_TOKENS
-from explorer.performance import Machine, Performance, verdict
-from explorer.profiling import profile
-from explorer.records import Reading
+from explorer.studies.profiling import profile
+from explorer.values.performance import Machine, Performance, verdict
+from explorer.values.records import Reading
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:

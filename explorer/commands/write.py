@@ -7,8 +7,8 @@ from pathlib import Path
 from explorer.commands.options import Commands, open_model, prepare, recipes_of
 from explorer.model import export
 from explorer.model.generate import prompt_ids, stream
-from explorer.prompt import Prompt
-from explorer.recipe import Recipe
+from explorer.values.prompt import Prompt
+from explorer.values.recipe import Recipe
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:

@@ -7,9 +7,10 @@ from math import inf
 import torch
 from torch.nn import functional as F
 
-from explorer.layers import blockwise, llvm
+from explorer.layers import blockwise
 from explorer.layers.kernels import BnbKernel, Compiled, Decoded, Int4Pack, Int8Pack, Kernel, TinyGemm, read_at_once
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Spec, Stored, encode, with_rows
+from explorer.native import llvm
 
 INT4_GROUPS = (32, 64, 128, 256)
 _measured: dict[str, float] = {}

@@ -35,7 +35,7 @@ class Linear(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-def adopt(model: nn.Module) -> nn.Module:
+def replace_linear_layers(model: nn.Module) -> nn.Module:
     """Plain linear layers of a model become `Linear`, in place; their weights stay where they are."""
     for module in model.modules():
         if type(module) is nn.Linear:

@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from explorer.layers import blockwise, compiled
+from explorer.layers import blockwise
 from explorer.layers.dense import linear
-from explorer.layers.program import LANES
 from explorer.layers.storage import BitsAndBytes, Quantized, Stored
+from explorer.native import products
+from explorer.native.product_code import LANES
 
 
 class Kernel(nn.Module):
@@ -163,7 +164,7 @@ class Compiled(Kernel):
     @classmethod
     def named(cls, stored: Stored) -> str:
         assert isinstance(stored, Quantized)
-        return f"compiled int{compiled.width(stored.bits)}"
+        return f"compiled int{products.width(stored.bits)}"
 
     @classmethod
     def takes(cls, stored: Stored) -> int:
@@ -184,7 +185,7 @@ class Compiled(Kernel):
             codes = torch.cat([codes, zeros[:, -1:].expand(-1, self.pad)], dim=1)
         if self.rows % LANES:
             codes, scale, zeros = (F.pad(t, (0, 0, 0, -self.rows % LANES)) for t in (codes, scale, zeros))
-        self.matrix = compiled.Packed(codes, scale, zeros, stored.bits)
+        self.matrix = products.Packed(codes, scale, zeros, stored.bits)
         for name in ("codes", "scale", "zero"):
             self.register_buffer(name, getattr(self.matrix, name))
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from explorer.layers import choice, kernels
 from explorer.layers.dense import linear
+from explorer.layers.rotated import Rotation
 from explorer.layers.storage import Stored, stack
-from explorer.layers.turned import Rotation
 
 
 class CompressedLinear(nn.Module):
@@ -124,7 +124,7 @@ class CompressedEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         rows = self.stored.rows(ids)
         if self.rotation is not None:
-            rows = self.rotation.turn(rows).to(rows.dtype)
+            rows = self.rotation.rotate(rows).to(rows.dtype)
         return rows if self.scale is None else rows * self.scale.to(rows.dtype)
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from explorer.layers import blockwise, encoding
+from explorer.layers import blockwise
 from explorer.methods import bits as bitpack
 from explorer.methods import quantize
+from explorer.native import encoding
 
 
 @dataclass(frozen=True, kw_only=True)

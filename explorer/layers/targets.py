@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from explorer.layers.turned import TurnedEmbedding
+from explorer.layers.rotated import RotatedEmbedding
 
 Kind = Literal["attention", "mlp", "embedding", "head"]
 LLAMA_SHAPED = ("llama", "mistral", "qwen2", "qwen3")  # families whose blocks are built like Llama's
@@ -32,7 +32,7 @@ def targets(model: nn.Module) -> list[Target]:
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
     found, embedding_name = [], ""
-    if type(embedding) not in (nn.Embedding, TurnedEmbedding) and not hasattr(embedding, "embed_scale"):
+    if type(embedding) not in (nn.Embedding, RotatedEmbedding) and not hasattr(embedding, "embed_scale"):
         embedding = head = None  # it does more than look rows up: left alone, and so is a head that may share it
     for name, module in model.named_modules():
         if module is embedding and isinstance(module, nn.Embedding):

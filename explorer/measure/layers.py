@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import Sparse, Stored, tensors_of
 from explorer.layers.targets import Target, weight_of
-from explorer.records import LayerReading, Reading
+from explorer.values.records import LayerReading, Reading
 
 
 def measure(

@@ -21,8 +21,8 @@ from explorer.layers.choice import candidates, prefer
 from explorer.layers.kernels import Decoded
 from explorer.layers.storage import Spec, encode
 from explorer.layers.targets import targets
-from explorer.performance import Machine, Product
-from explorer.records import Reading
+from explorer.values.performance import Machine, Product
+from explorer.values.records import Reading
 
 SPECS = (
     Spec(),

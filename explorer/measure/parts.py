@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from explorer.layers.targets import Target
 from explorer.model.decode import Continuation, Step, step_of
-from explorer.performance import PARTS, Parts
-from explorer.records import Reading
+from explorer.values.performance import PARTS, Parts
+from explorer.values.records import Reading
 
 
 class Clock:

@@ -23,9 +23,9 @@ from explorer.model import structure
 from explorer.model.encode import Job, store, store_together, together
 from explorer.model.facts import Facts, ReducedFacts
 from explorer.model.plan import NOTHING, Allotment, Plan, plans
-from explorer.model.rotate import rotate, turned
-from explorer.progress import HealStep, scaled
-from explorer.recipe import Recipe
+from explorer.model.rotate import rotate, with_rotated_ends
+from explorer.values.progress import HealStep, scaled
+from explorer.values.recipe import Recipe
 
 Stores = Mapping[str, list[list[Stored]]]  # target → branches of factors
 
@@ -47,7 +47,7 @@ AT_ONCE = 8  # matrices, each of which takes about a millisecond
 def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, None, Built]:
     """Step by step; yields the share done so that a caller can show it, or stop."""
     start = 0.0
-    if recipe.hands_on and facts.tokens and not facts.refined:
+    if recipe.second_order and facts.tokens and not facts.refined:
         for share in facts.refine(base):
             start = 0.8 * share
             yield start
@@ -95,7 +95,7 @@ def compress(base: nn.Module, recipe: Recipe, facts: Facts) -> nn.Module:
 def skeleton(base: nn.Module, recipe: Recipe, allotted: Allotment = NOTHING) -> nn.Module:
     """The same structure with empty buffers, for loading an export into; `base` has the export's blocks and widths
     already and may live on the meta device."""
-    base = turned(base) if recipe.rotate else base
+    base = with_rotated_ends(base) if recipe.rotate else base
     dtype, found = next(base.parameters()).dtype, targets(base)
     planned = plans(found, recipe, allotted)
     stores = {
@@ -201,7 +201,7 @@ def _jobs(
     target: Target, weight: Tensor, plan: Plan, recipe: Recipe, facts: Facts, scales: Mapping[str, Tensor]
 ) -> Iterator[Job]:
     name, inside = target.name, target.kind in ("attention", "mlp")
-    ask = facts.felt_gram if recipe.hands_on else facts.gram
+    ask = facts.felt_gram if recipe.second_order else facts.gram
     gram = ask(name) if inside else None
     importance = facts.importance(name) if inside else None
     if len(plan.factors) == 1:

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 from transformers import DynamicCache
 from transformers.activations import SiLUActivation
 
-from explorer.layers import between
 from explorer.layers.dense import Linear
 from explorer.layers.kernels import Kernel, Share
 from explorer.layers.linear import CompressedLinear
+from explorer.layers.rotated import RotatedNorm
 from explorer.layers.targets import LLAMA_SHAPED
-from explorer.layers.turned import TurnedNorm
+from explorer.native import fused
 
 STATIC_ROPE = ("default", "llama3", "linear")  # tables that do not depend on how long the text became
 TOLERANCE = {torch.bfloat16: 0.02, torch.float16: 0.02}  # nats of KL between both ways; float32: 1e-4
@@ -118,7 +118,7 @@ class Step:
         self.size, self.scaling = first.head_dim, first.scaling
         self.dtype = next(model.parameters()).dtype
         self.cos = self.sin = torch.empty(0)
-        self.compiled = between.available(next(model.parameters())) and self.size % 2 == 0
+        self.compiled = fused.available(next(model.parameters())) and self.size % 2 == 0
         self.blocks = [
             Block(
                 self._norm(block.input_layernorm),
@@ -137,24 +137,22 @@ class Step:
         lm_head: Any = model.lm_head
         self.head = _single(lm_head)
         if self.compiled:
-            self.mix: Callable[..., Tensor] = between.Attend(
-                self.heads, self.groups, self.size, self.scaling, self.dtype
-            )
+            self.mix: Callable[..., Tensor] = fused.Attend(self.heads, self.groups, self.size, self.scaling, self.dtype)
 
     def _norm(self, module: Any) -> Callable[[Tensor, Tensor], Tensor]:
         """x ← x + y, and its norm in the model's dtype."""
-        if isinstance(module, TurnedNorm):
+        if isinstance(module, RotatedNorm):
             inner = self._norm(module.inner())
             return lambda x, y: module.after(inner(x, y))
         if self.compiled:
-            return between.Norm(module.weight, module.variance_epsilon, self.dtype)
+            return fused.Norm(module.weight, module.variance_epsilon, self.dtype)
         norm, dtype = _norm(module), self.dtype
         return lambda x, y: norm(x.add_(y)).to(dtype)
 
     def _gate(self, act: Any) -> Product:
         """Activation of one half times the other."""
         if self.compiled and isinstance(act, nn.SiLU | SiLUActivation):
-            return between.gate
+            return fused.gate
 
         def gated(both: Tensor) -> Tensor:
             gate, up = both.chunk(2, dim=1)

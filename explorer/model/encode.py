@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.layers import encoding
 from explorer.layers.storage import Spec, Stored, encode
 from explorer.methods import prune, quantize, secondorder
 from explorer.model.facts import Facts
-from explorer.progress import scaled
-from explorer.recipe import Recipe
+from explorer.native import encoding
+from explorer.values.progress import scaled
+from explorer.values.recipe import Recipe
 
 BATCH_BYTES = 200_000_000  # of weights and Gram matrices that go through the loop together, three times over
 

@@ -20,7 +20,7 @@ from explorer.model import hub
 from explorer.model.compress import settle, skeleton
 from explorer.model.plan import Allotment
 from explorer.model.preflight import ModelRejected, check_folder, check_memory
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 FORMAT, VERSION = "size-explorer", 1
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -108,9 +108,9 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
 
 
 def _as_transformers(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """GPT-2's matrices lie the other way round in its files; those that are left as they were are turned."""
-    turned = {f"{name}.weight" for name, module in model.named_modules() if getattr(module, "turned", False)}
-    return {name: tensor.T.contiguous() if name in turned else tensor for name, tensor in tensors.items()}
+    """GPT-2's matrices lie the other way round in its files; those that are left as they were are transposed."""
+    transposed = {f"{name}.weight" for name, module in model.named_modules() if getattr(module, "transposed", False)}
+    return {name: tensor.T.contiguous() if name in transposed else tensor for name, tensor in tensors.items()}
 
 
 def _allotted(values: Any) -> Allotment:

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from explorer.files import replacing
-from explorer.layers import encoding
 from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune
 from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
+from explorer.native import encoding
 
 VERSION = "7"
 KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from explorer.layers import encoding
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Stored
 from explorer.layers.targets import targets
@@ -28,7 +27,8 @@ from explorer.methods.quantize import groups_of
 from explorer.model import teach
 from explorer.model.preflight import check_memory
 from explorer.model.teach import Lessons, trainable_dtype
-from explorer.progress import HealStep
+from explorer.native import encoding
+from explorer.values.progress import HealStep
 
 WINDOWS = 1  # in a step
 STATES = 10.0  # what hidden states count, beside the KL

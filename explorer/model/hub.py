@@ -28,7 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from explorer.layers.dense import adopt
+from explorer.layers.dense import replace_linear_layers
 from explorer.model.preflight import ModelRejected, check_folder, check_gguf, check_memory, file_sha256
 
 DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -320,9 +320,9 @@ def _ready(model: nn.Module) -> nn.Module:
             linear = nn.Linear(module.nx, module.nf, device="meta")
             linear.weight = nn.Parameter(module.weight.detach().T.contiguous())
             linear.bias = module.bias
-            linear.turned = True  # type: ignore[assignment]  # so that an export can turn it back
+            linear.transposed = True  # type: ignore[assignment]  # so that an export can turn it back
             model.set_submodule(name, linear)
-    return adopt(model).eval().requires_grad_(False)
+    return replace_linear_layers(model).eval().requires_grad_(False)
 
 
 def _dtype(stored: frozenset[str], device: str) -> torch.dtype:

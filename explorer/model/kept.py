@@ -16,8 +16,8 @@ from explorer.files import replacing
 from explorer.layers.storage import tensors_of
 from explorer.model.compress import Built, skeleton
 from explorer.model.plan import Allotment
-from explorer.progress import HealStep
-from explorer.recipe import Recipe
+from explorer.values.progress import HealStep
+from explorer.values.recipe import Recipe
 
 VERSION = 5  # of how things are worked out: what an earlier one made is made anew
 LARGEST_TOTAL = 3_000_000_000  # bytes of what is kept for one model; the oldest go first

@@ -8,7 +8,7 @@ from explorer.layers import blockwise
 from explorer.layers.storage import Spec
 from explorer.layers.targets import Target
 from explorer.methods import factorize, prune
-from explorer.recipe import Recipe, Setting
+from explorer.values.recipe import Recipe, Setting
 
 Factor = tuple[tuple[int, int], Spec]
 DENSE = Spec()

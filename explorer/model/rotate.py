@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.rotated import RotatedEmbedding, RotatedNorm, Rotation
 from explorer.layers.targets import LLAMA_SHAPED
-from explorer.layers.turned import Rotation, TurnedEmbedding, TurnedNorm
 from explorer.model.facts import Facts
 
 READS = {
@@ -23,7 +23,7 @@ WRITES = ("self_attn.o_proj", "mlp.down_proj")
 LEAST_GAIN = 1e-6  # a smaller one, in facts of what came in before it was taken out again
 
 
-class TurnedFacts(Facts):
+class RotatedFacts(Facts):
     """Facts of a rotated model, from those of the model as it was. `gains`: what the norm before a matrix that is
     turned on its inputs multiplied by, (columns,)."""
 
@@ -40,7 +40,7 @@ class TurnedFacts(Facts):
 
     def mean(self, name: str) -> Tensor:
         found = self.base.mean(name)
-        return self.rotation.turn(found / self.gains[name]) if name in self.gains else found
+        return self.rotation.rotate(found / self.gains[name]) if name in self.gains else found
 
     def mean_size(self, name: str) -> Tensor | None:
         """Of turned inputs by their power: a sum of many is normal, and then E|x| = √(2/π · E[x²])."""
@@ -56,7 +56,7 @@ class TurnedFacts(Facts):
 def rotate(base: nn.Module, facts: Facts) -> tuple[nn.Module, Facts]:
     """(the rotated model, facts of it); the base is not touched, and shares what does not change. On the meta device
     only the modules change. ValueError for a family whose hidden states cannot be turned."""
-    model = turned(base)
+    model = with_rotated_ends(base)
     body: Any = model.model
     rotation, gains = body.norm.rotation, dict[str, Tensor]()
     for place, block in enumerate(body.layers):
@@ -65,29 +65,29 @@ def rotate(base: nn.Module, facts: Facts) -> tuple[nn.Module, Facts]:
             gain = norm.weight.detach().float()
             norm.weight = nn.Parameter(torch.ones_like(norm.weight), requires_grad=False)
             for name in readers:
-                _put(block.get_submodule(name), rotation.turn(_weight(block.get_submodule(name)) * gain))
+                _put(block.get_submodule(name), rotation.rotate(_weight(block.get_submodule(name)) * gain))
                 gains[f"model.layers.{place}.{name}"] = torch.where(gain.abs() < LEAST_GAIN, LEAST_GAIN, gain)
         for name in WRITES:
             layer: Any = block.get_submodule(name)
-            _put(layer, rotation.turn(_weight(layer).T).T)
+            _put(layer, rotation.rotate(_weight(layer).T).T)
             if layer.bias is not None:
-                turned_bias = rotation.turn(layer.bias.detach()).to(layer.bias.dtype)
+                turned_bias = rotation.rotate(layer.bias.detach()).to(layer.bias.dtype)
                 layer.bias = nn.Parameter(turned_bias, requires_grad=False)
-    return model, TurnedFacts(facts, rotation, gains)
+    return model, RotatedFacts(facts, rotation, gains)
 
 
-def turned(base: nn.Module) -> nn.Module:
+def with_rotated_ends(base: nn.Module) -> nn.Module:
     """The modules of a rotated model over the base's tensors; the base itself where it is one already."""
     config: Any = base.config
     if config.model_type not in LLAMA_SHAPED:
         raise ValueError(f"Rotation needs a model of Llama's build; {type(base).__name__} is another.")
     body: Any = base.model
-    if isinstance(body.norm, TurnedNorm):
+    if isinstance(body.norm, RotatedNorm):
         return base
     model: Any = copy.deepcopy(base, {id(t): t for t in chain(base.parameters(), base.buffers())})
     rotation = Rotation(config.hidden_size)
-    model.model.embed_tokens = TurnedEmbedding.of(model.model.embed_tokens, rotation)
-    model.model.norm = TurnedNorm(model.model.norm, rotation)
+    model.model.embed_tokens = RotatedEmbedding.of(model.model.embed_tokens, rotation)
+    model.model.norm = RotatedNorm(model.model.norm, rotation)
     return model  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from explorer.layers.dense import adopt
+from explorer.layers.dense import replace_linear_layers
 from explorer.layers.targets import blocks_of
 from explorer.methods import structure
 
@@ -243,7 +243,7 @@ class _Cuts:
 
     def _put(self, name: str, matrix: Tensor) -> None:
         """Keep a (outputs, inputs) matrix the way round that the layer stores it."""
-        self.tensors[f"{name}.weight"] = (matrix.T if _turned(self._linear(name)) else matrix).contiguous()
+        self.tensors[f"{name}.weight"] = (matrix.T if _transposed(self._linear(name)) else matrix).contiguous()
 
     def _linear(self, name: str) -> Any:
         return self.base.get_submodule(name)
@@ -254,7 +254,7 @@ class _Cuts:
         names = [
             f"{prefix}.{name}"
             for name, module in self.base.get_submodule(prefix).named_modules()
-            if (isinstance(module, nn.Linear) or _turned(module)) and not _in_attention(name)
+            if (isinstance(module, nn.Linear) or _transposed(module)) and not _in_attention(name)
         ]
         shapes = [_matrix(self._linear(name)).shape for name in names]
         hidden = _config(self.base).hidden_size
@@ -296,9 +296,9 @@ def _build(base: nn.Module, config: Any, path: str, kept: list[int], cuts: dict[
     for name, module in list(model.named_modules()):
         origin = _origin(name, path, kept)
         twin = base.get_submodule(origin)
-        if _turned(module) and isinstance(twin, nn.Linear):  # GPT-2, opened with plain linear layers
+        if _transposed(module) and isinstance(twin, nn.Linear):  # GPT-2, opened with plain linear layers
             module = nn.Linear(module.nx, module.nf, device="meta")
-            module.turned = getattr(twin, "turned", False)  # type: ignore[assignment]
+            module.transposed = getattr(twin, "transposed", False)  # type: ignore[assignment]
             model.set_submodule(name, module)
         new, old = _tensors(module), _tensors(twin)
         old |= {leaf: tensor for leaf in new if (tensor := cuts.get(f"{origin}.{leaf}")) is not None}
@@ -311,7 +311,7 @@ def _build(base: nn.Module, config: Any, path: str, kept: list[int], cuts: dict[
             cut = isinstance(empty, nn.Parameter) and not isinstance(old[leaf], nn.Parameter)
             setattr(module, leaf, nn.Parameter(old[leaf], requires_grad=False) if cut else old[leaf])
     model.generation_config = copy.deepcopy(getattr(base, "generation_config", None))
-    return adopt(model).train(base.training)
+    return replace_linear_layers(model).train(base.training)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -335,10 +335,10 @@ def _config(model: nn.Module) -> Any:
 def _matrix(linear: Any) -> Tensor:
     """(outputs, inputs), whichever way round it is stored."""
     weight: Tensor = linear.weight.detach()
-    return weight.T if _turned(linear) else weight
+    return weight.T if _transposed(linear) else weight
 
 
-def _turned(module: nn.Module) -> bool:
+def _transposed(module: nn.Module) -> bool:
     """Whether this is GPT-2's Conv1D, which stores (inputs, outputs)."""
     return hasattr(module, "nf") and hasattr(module, "nx")
 

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from explorer.prompt import Prompt
-from explorer.recipe import BEST, DATA_FREE, RANGES, Range, Recipe
+from explorer.values.prompt import Prompt
+from explorer.values.recipe import BEST, DATA_FREE, RANGES, Range, Recipe
 
 AUTO = "auto"
 PERCENT = ("sparsity", "keep", "depth", "width", "heads")

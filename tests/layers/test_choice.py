@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers import choice, kernels, llvm
+from explorer.layers import choice, kernels
 from explorer.layers.storage import Quantized, Spec, Stored
+from explorer.native import llvm
 
 Maker = Callable[..., Stored]
 BNB = [Spec(format=format) for format in ("nf4", "fp4", "int8")]

@@ -38,7 +38,7 @@ def test_adopted_layers_keep_their_weights_and_what_they_give(widened: bool) -> 
     model = nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 8, bias=False)).bfloat16()
     x = torch.randn(20, 32).bfloat16()
     before, weights = model(x).float(), list(model.parameters())
-    dense.adopt(model)
+    dense.replace_linear_layers(model)
     assert all(a is b for a, b in zip(weights, model.parameters(), strict=True))
     assert type(model[0]) is dense.Linear and type(model[2]) is dense.Linear
     assert (model(x).float() - before).abs().max() < 0.02 * before.abs().max()

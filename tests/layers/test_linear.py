@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explorer.layers import llvm
 from explorer.layers.kernels import Share
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
 from explorer.layers.storage import Spec, Stored, encode
 from explorer.methods import prune
+from explorer.native import llvm
 
 Case = tuple[Spec, float]  # a spec, and the share of zeros
 SPECS = [(Spec(), 0.0), (Spec(bits=8, group=0), 0.0), (Spec(bits=6), 0.0), (Spec(bits=4), 0.0)]

@@ -2,14 +2,14 @@
 
 import pytest
 
-from explorer.bench_numbers import torch_counts
+from explorer.bench.numbers import torch_counts
 from explorer.layers.targets import Target, targets
 from explorer.measure.cost import flops_per_token, roofline
 from explorer.model.compress import compress
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
-from explorer.recipe import Recipe
-from explorer.records import Reading
+from explorer.values.recipe import Recipe
+from explorer.values.records import Reading
 
 BEHIND = 9  # tokens before the one that is counted
 

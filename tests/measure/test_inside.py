@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from explorer.recipe import Recipe
-from explorer.tracing import inside, names
-from explorer.workbench import Workbench
+from explorer.studies.tracing import inside, names
+from explorer.values.recipe import Recipe
+from explorer.workbench.workbench import Workbench
 
 
 def test_every_weight_is_counted_once_on_both_sides(workbench: Workbench) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from explorer.measure import machine
-from explorer.performance import Machine
+from explorer.values.performance import Machine
 
 SHAPES = [(64, 128), (128, 64), (64, 128)]
 

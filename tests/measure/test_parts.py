@@ -12,8 +12,8 @@ from explorer.model.compress import compress, settle
 from explorer.model.decode import Continuation, step_of
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
-from explorer.performance import PARTS
-from explorer.recipe import Recipe
+from explorer.values.performance import PARTS
+from explorer.values.recipe import Recipe
 
 
 def test_the_parts_add_up_to_the_total(any_model: Loaded) -> None:

@@ -13,7 +13,7 @@ from explorer.measure.quality import Passage, logits_of, passages, score, summar
 from explorer.model.compress import compress, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from explorer.bench import every_recipe
+from explorer.bench.speed import every_recipe
 from explorer.layers import storage
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Quantized, Spec, encode, tensors_of
@@ -19,8 +19,8 @@ from explorer.model import hub
 from explorer.model.compress import Built, build, compress, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
-from explorer.recipe import Recipe
-from explorer.variants import Variants
+from explorer.values.recipe import Recipe
+from explorer.workbench.variants import Variants
 
 ALL = list(every_recipe()) + [
     Recipe(bits=bits, sparsity=sparsity, keep=keep, group=group)

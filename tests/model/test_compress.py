@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
-from explorer.bench import every_recipe
+from explorer.bench.speed import every_recipe
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import Stored, tensors_of
 from explorer.layers.targets import targets
@@ -20,7 +20,7 @@ from explorer.model.compress import compress, kernels_of, notes_of, settle, skel
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.model.plan import plans
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 EXTREMES = [
     Recipe(bits=bits, sparsity=sparsity, keep=keep, head_bits=head_bits, group=group)

@@ -26,7 +26,7 @@ from explorer.layers.targets import siblings, targets, weight_of
 from explorer.measure.size import Predictor, stored_bytes
 from explorer.model.compress import Built, build, settle
 from explorer.model.facts import Facts
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 SIZES: dict[str, Any] = {"vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}

@@ -18,7 +18,7 @@ from explorer.model.compress import compress, settle
 from explorer.model.decode import Continuation, step_of
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 SHAPE = {
     "vocab_size": 300,

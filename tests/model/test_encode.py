@@ -13,7 +13,7 @@ from explorer.methods import prune, quantize
 from explorer.model import encode
 from explorer.model.encode import Job, store, store_together, together
 from explorer.model.facts import Facts
-from explorer.recipe import CHOICES, Recipe
+from explorer.values.recipe import CHOICES, Recipe
 
 R = TypeVar("R")
 ROUNDED = ("rtn", "search", "hqq", "gptq", "awq")

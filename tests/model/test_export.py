@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from explorer.bench import every_recipe
-from explorer.layers.dense import adopt
+from explorer.bench.speed import every_recipe
+from explorer.layers.dense import replace_linear_layers
 from explorer.measure.size import stored_bytes
 from explorer.model import export
 from explorer.model.compress import build, compress, settle
@@ -19,7 +19,7 @@ from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 METRICS = {
     "size": {"file_bytes": 1234567, "compression_ratio": 3.5, "parameters": 1000},
@@ -88,7 +88,7 @@ def test_what_only_lost_structure_opens_in_plain_transformers(
     export.write(model, (recipe, NOTHING, "b"), any_model.tokenizer, METRICS, tmp_path / "out")
     plain, told = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(told.values()), told
-    assert torch.equal(logits(adopt(plain.eval()), ids), logits(model, ids))
+    assert torch.equal(logits(replace_linear_layers(plain.eval()), ids), logits(model, ids))
     assert not torch.equal(logits(model, ids), logits(any_model.model, ids)) or len(any_model.model.state_dict()) < 20
 
 

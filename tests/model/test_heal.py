@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from explorer.layers.dense import adopt
+from explorer.layers.dense import replace_linear_layers
 from explorer.layers.linear import CompressedLinear
 from explorer.measure.size import stored_bytes
 from explorer.methods import distill
@@ -21,8 +21,8 @@ from explorer.model.hub import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.model.teach import Lessons
-from explorer.progress import HealStep
-from explorer.recipe import Recipe
+from explorer.values.progress import HealStep
+from explorer.values.recipe import Recipe
 
 FactsOf = Callable[[nn.Module], Facts]
 RECIPES = [
@@ -169,7 +169,7 @@ def test_a_student_of_fewer_blocks_learns_with_all_its_weights_and_stays_a_plain
     export.write(healed, (recipe, NOTHING, "someone/base"), llama.tokenizer, {}, tmp_path / "student")
     opened = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
     with torch.inference_mode():
-        assert torch.equal(adopt(opened.eval())(lessons.ids).logits, healed(lessons.ids).logits)
+        assert torch.equal(replace_linear_layers(opened.eval())(lessons.ids).logits, healed(lessons.ids).logits)
 
 
 @pytest.mark.parametrize("recipe", RECIPES[:7], ids=Recipe.to_query)

@@ -6,8 +6,8 @@ import torch
 from explorer.layers.targets import blocks_of
 from explorer.model.hub import Loaded
 from explorer.model.interrupt import Interrupted, interruptible
-from explorer.recipe import Recipe
-from explorer.workbench import Workbench
+from explorer.values.recipe import Recipe
+from explorer.workbench.workbench import Workbench
 
 
 @pytest.mark.parametrize("passed", [0, 1])
@@ -25,7 +25,7 @@ def test_it_ends_at_the_next_block(llama: Loaded, passed: int) -> None:
 
 def test_what_was_judged_before_stays_and_nothing_half_is_kept(workbench: Workbench) -> None:
     recipe = Recipe(sparsity=0.5)
-    first = next(workbench.judge(recipe, 1))
-    assert list(workbench.judge(recipe, 10**6, lambda: True)) == []
-    again = next(workbench.judge(recipe, 1))
+    first = next(workbench.evaluate(recipe, 1))
+    assert list(workbench.evaluate(recipe, 10**6, lambda: True)) == []
+    again = next(workbench.evaluate(recipe, 1))
     assert again == first

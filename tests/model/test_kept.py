@@ -14,7 +14,7 @@ from explorer.model import kept
 from explorer.model.compress import Built, build, reshape, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 FactsOf = Callable[[nn.Module], Facts]
 RECIPES = [

@@ -5,7 +5,7 @@ import pytest
 from explorer.layers.storage import Spec
 from explorer.layers.targets import Target
 from explorer.model.plan import DENSE, Allotment, Plan, plans
-from explorer.recipe import Recipe
+from explorer.values.recipe import Recipe
 
 FOUND = [
     Target(name="embed", kind="embedding", shape=(300, 64)),

@@ -13,14 +13,7 @@ from typing import Any
 import pytest
 
 from explorer.model import preflight
-from explorer.model.preflight import (
-    ModelRejected,
-    check_folder,
-    check_gguf,
-    check_memory,
-    file_sha256,
-    free_bytes,
-)
+from explorer.model.preflight import ModelRejected, check_folder, check_gguf, check_memory, file_sha256, free_bytes
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from explorer.layers.turned import TurnedEmbedding, TurnedNorm
+from explorer.layers.rotated import RotatedEmbedding, RotatedNorm
 from explorer.measure import quality
 from explorer.model import decode, export, heal, kept, teach
 from explorer.model.compress import build, compress, reshape, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.model.rotate import rotate
-from explorer.recipe import Recipe
-from explorer.variants import Variants
+from explorer.values.recipe import Recipe
+from explorer.workbench.variants import Variants
 
 FactsOf = Callable[[torch.nn.Module], Facts]
 
@@ -27,7 +27,7 @@ def test_a_rotated_model_predicts_the_same(llama: Loaded, ids: torch.Tensor, fac
     before, after = base(ids).logits.detach(), model(ids).logits
     assert torch.allclose(before, after, atol=1e-4) and not torch.equal(before, after)
     body: Any = model.model
-    assert isinstance(body.embed_tokens, TurnedEmbedding) and isinstance(body.norm, TurnedNorm)
+    assert isinstance(body.embed_tokens, RotatedEmbedding) and isinstance(body.norm, RotatedNorm)
     assert all((block.input_layernorm.weight == 1).all() for block in body.layers)
 
 

@@ -22,7 +22,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from explorer.layers.dense import adopt
+from explorer.layers.dense import replace_linear_layers
 from explorer.layers.targets import blocks_of
 from explorer.model.hub import Loaded
 from explorer.model.structure import reduce
@@ -291,7 +291,9 @@ def test_it_opens_again_plainly_bit_for_bit(
     model.save_pretrained(tmp_path)
     again, info = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values()), info
-    assert shapes(again) == shapes(model) and torch.equal(logits(adopt(again.eval()), ids), logits(model, ids))
+    assert shapes(again) == shapes(model) and torch.equal(
+        logits(replace_linear_layers(again.eval()), ids), logits(model, ids)
+    )
     assert {t.dtype for t in model.state_dict().values()} == {dtype}
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from explorer.ui.asks import Controls
-from explorer.ui.handlers import Desk
-from explorer.workbench import Workbench
+from explorer.ui.desk import Desk
+from explorer.workbench.workbench import Workbench
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from explorer.presets import PRESETS
-from explorer.recipe import Recipe
 from explorer.ui.asks import RECIPE_CONTROLS, Controls, ask_from, controls_from
+from explorer.values.presets import PRESETS
+from explorer.values.recipe import Recipe
 
 RECIPES = [
     *PRESETS.values(),

@@ -10,8 +10,9 @@ import pytest
 from gradio_client import Client
 
 from explorer.ui.asks import RECIPE_CONTROLS, Controls
-from explorer.ui.page import build, launch
-from explorer.workbench import Workbench
+from explorer.ui.page import build
+from explorer.ui.serving import launch
+from explorer.workbench.workbench import Workbench
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 from torch import nn
 
 from explorer.model.facts import release
-from explorer.prompt import Prompt
-from explorer.recipe import Recipe
-from explorer.variants import KEPT
-from explorer.workbench import Workbench
+from explorer.values.prompt import Prompt
+from explorer.values.recipe import Recipe
+from explorer.workbench.variants import KEPT
+from explorer.workbench.workbench import Workbench
 
 
 def changes(rounds: int) -> Iterator[Recipe]:
@@ -33,7 +33,7 @@ def visit(bench: Workbench, recipe: Recipe) -> nn.Module:
     """All that the page does with a setting."""
     variant = bench.variant(recipe)
     list(bench.write(recipe, Prompt(text="the cat", new_tokens=3)))
-    for quality in bench.judge(recipe, 20):
+    for quality in bench.evaluate(recipe, 20):
         bench.record(variant, quality=quality)
     list(bench.time(recipe, rounds=1, decode_steps=2, prompt_tokens=4))
     return variant.model

@@ -1,0 +1,25 @@
+"""`bench`: how fast this program is on this machine, as JSON."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from explorer.bench import speed
+from explorer.commands.options import open_model, tell
+
+
+def add(commands: Any, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
+    """`bench`."""
+    parser = commands.add_parser("bench", parents=[model], help="how fast this program is here, as JSON")
+    parser.add_argument("--text", type=Path, help="text for the distances; the project's own by default")
+    parser.add_argument("--peers", type=Path, metavar="GGUF", help="a GGUF of the same weights, for llama.cpp")
+    parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    result = json.dumps(speed.run(open_model(options), tell, options.peers), indent=2)
+    if options.out:
+        options.out.write_text(result + "\n", encoding="utf-8")
+    print(result)

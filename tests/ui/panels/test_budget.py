@@ -1,0 +1,45 @@
+"""A budget on the page: kept, found, compared with one width for all; nonsense is one sentence."""
+
+import re
+
+import pytest
+
+from explorer.studies.budget import Limits
+from explorer.ui.asks import Controls
+from explorer.ui.desk import Desk
+from explorer.ui.panels.budget import BudgetPanel, limits_of
+
+
+@pytest.mark.parametrize("most", [(None, None, None), ("", 0, None), (-1, None, None), ("90", 1, 1), (1, True, None)])
+def test_nonsense_is_one_sentence(desk: Desk, values: Controls, most: tuple[object, ...]) -> None:
+    *_, (html, line) = BudgetPanel(desk).find(values, "a", *most)
+    assert html is None and line and line.state == "error" and "at least one budget" in line.sentence
+
+
+def test_limits_are_bytes_ms_and_nats() -> None:
+    assert limits_of((90, None, 0)) == Limits(size=90e6) and limits_of((None, 12.5, 0.1)) == Limits(ms=12.5, kl=0.1)
+
+
+@pytest.mark.parametrize("level", ["live", "best"])
+def test_it_is_found_made_and_compared(desk: Desk, values: Controls, level: str) -> None:
+    whole = desk.bench.loaded.model.get_memory_footprint()  # type: ignore[operator]
+    steps = list(BudgetPanel(desk).find(values._replace(level=level), "a", 0.3 * whole / 1e6, None, None))
+    assert all(html is None for html, _ in steps[:-1]) and steps[0][1] and steps[0][1].state == "busy"
+    html, line = steps[-1]
+    assert html and line and line.state == "done"
+    recipes = [m.recipe for m in desk.bench.history() if m.quality]
+    assert len(recipes) == 2 and all(f"?{r.to_query()}".replace("&", "&amp;") in html for r in recipes)
+    assert all(m.size.file_bytes.value <= 0.3 * whole for m in desk.bench.history())
+    assert html.count('class="number"') == html.count('class="badge') == 6
+    counted = re.findall(r"<td>(\d+)</td>", html)
+    assert sum(map(int, counted)) == 15  # seven matrices in each of two blocks, and the table
+
+
+def test_time_is_told_where_it_is_a_limit_and_too_little_of_anything_is_a_sentence(
+    desk: Desk, values: Controls
+) -> None:
+    page = BudgetPanel(desk)
+    *_, (html, line) = page.find(values, "a", None, 1000, None)
+    assert html and line and line.state == "done" and html.count('class="number"') == 10
+    *_, (html, line) = page.find(values, "a", 0.0001, None, None)
+    assert html is None and line and "the least is" in line.sentence
