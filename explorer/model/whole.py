@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -43,8 +44,11 @@ def gguf_info(model: Any, info: Mapping[str, Iterable[Any]], files: ModelFiles) 
         return info
     loader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     kind = loader.TENSOR_PROCESSORS.get(files.architecture, loader.TensorProcessor)
-    named = loader.get_gguf_hf_weights_map(model, kind(config=model.config.to_dict()))
-    known = {re.sub("_exps$", "_exps.weight", name) for name in named}
+    known = set[str]()
+    for part in (model, *model.children()):  # and none beneath: transformers asks them all, which takes seconds
+        flat = SimpleNamespace(config=model.config, state_dict=part.state_dict, named_children=tuple)
+        named = loader.get_gguf_hf_weights_map(flat, kind(config=model.config.to_dict()))
+        known |= {re.sub("_exps$", "_exps.weight", name) for name in named}
     lacking = known - files.names - {"output.weight"}  # which is the embedding where it is absent
     unknown = {name for name in files.names - known if not ROTATIONS.fullmatch(name)}
     return {**info, "missing_keys": lacking or info["missing_keys"], "unexpected_keys": unknown}

@@ -1,6 +1,7 @@
 """Files that do not hold what their header promises: nothing opens with random values, whatever the family."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,14 @@ def test_a_value_in_a_gguf_file_that_is_no_number_is_refused(write: Write, cache
 )
 def test_a_setting_that_cannot_be_is_refused(write: Write, cache: Path, value: dict[str, float]) -> None:
     assert "damaged" in refused(write("llama", tensors_of("llama"), **value), cache)
+
+
+def test_a_setting_of_a_folder_that_cannot_be_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folders["llama"], tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"rms_norm_eps": {"__float__": "NaN"}}))
+    with pytest.raises(ModelRejected, match="rms_norm_eps cannot be nan"):
+        hub.load(str(copy))
 
 
 def test_what_an_earlier_version_kept_is_made_anew(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
