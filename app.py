@@ -12,8 +12,11 @@ from explorer.commands.options import device  # noqa: E402
 from explorer.model import hub  # noqa: E402
 from explorer.model.preflight import ModelRejected  # noqa: E402
 from explorer.ui import guard  # noqa: E402
-from explorer.ui.page import build, launch  # noqa: E402
+from explorer.ui.direct import direct  # noqa: E402
 from explorer.workbench import Workbench  # noqa: E402
+
+with direct():  # gradio makes an HTTP client when it is imported, which fails where a proxy is of an unknown kind
+    from explorer.ui.page import build, launch
 
 
 def main() -> int:
@@ -25,7 +28,8 @@ def main() -> int:
     options = parser.parse_args()
     bench = Workbench(options.model, device(options.device))
     try:
-        address = launch(build(bench, alone=options.host in guard.LOOPBACK), options.host, options.port)
+        with direct():  # gradio asks the page whether it is there
+            address = launch(build(bench, alone=options.host in guard.LOOPBACK), options.host, options.port)
         print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
         bench.load(lambda message: print(message, flush=True))
         bench.preparation.in_background(bench.measure_curves)
