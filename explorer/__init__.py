@@ -5,6 +5,11 @@ import os
 import sys
 from typing import Any
 
+__version__ = "0.9.0"
+
+# Before gradio and the Hub's library: nothing that this program does is told to anybody.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # Before torch: memory in pages of 2 MB. Small ones are handed out so slowly that a first pruning takes thrice as long.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 # glibc keeps what is freed, in one arena, instead of asking the system for the same memory at every step (`mallopt`:

@@ -1,33 +1,41 @@
-"""The command line. Only this file and `commands` print."""
+"""The command line, of `size-explorer` and of `python -m explorer`. Only this file and `commands` print."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from explorer.commands import bench, choose, heal, measure, speed, write
-from explorer.commands.options import model_options, recipe_options
+from explorer.commands import bench, choose, heal, measure, page, speed, write
+from explorer.commands.options import about, model_options, recipe_options
 from explorer.model.preflight import ModelRejected
+
+COMMANDS = (page, measure, speed, write, heal, choose, bench)
+OWN = ("-h", "--help", "--version")  # options of the program itself; others without a command are the page's
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 with one plain sentence on standard error."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0].startswith("-") and given[0] not in OWN:
+        given.insert(0, "page")
+    options = _parser().parse_args(given)
     try:
         options.run(options)
     except (ModelRejected, ValueError, OSError) as problem:
-        print(f"explorer: {problem}", file=sys.stderr)
+        print(f"size-explorer: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("explorer: stopped.", file=sys.stderr)
+        print("size-explorer: stopped.", file=sys.stderr)
         return 130
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m explorer", description="Compress a language model and measure it.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    words = "Compress a language model live and measure it. Without a command the page opens in the browser."
+    parser = argparse.ArgumentParser(prog="size-explorer", description=words)
+    parser.add_argument("--version", action="version", version=about())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     model, recipe = model_options(), recipe_options()
-    for part in (measure, speed, write, heal, choose, bench):
+    for part in COMMANDS:
         part.add(commands, model, recipe)
     return parser
 

@@ -4,7 +4,9 @@ import re
 from functools import cache
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / "assets"
+HERE = Path(__file__).resolve().parent
+INSTALLED, CHECKOUT = HERE / "_assets", HERE.parent / "assets"  # where a wheel and where a checkout has them
+FOLDER = INSTALLED if INSTALLED.is_dir() else CHECKOUT
 
 
 def path(name: str) -> Path:

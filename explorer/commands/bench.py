@@ -3,13 +3,12 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from explorer.bench import speed
-from explorer.commands.options import open_model, tell
+from explorer.commands.options import Commands, open_model, tell
 
 
-def add(commands: Any, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
+def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:
     """`bench`."""
     parser = commands.add_parser("bench", parents=[model], help="how fast this program is here, as JSON")
     parser.add_argument("--text", type=Path, help="text for the distances; the project's own by default")

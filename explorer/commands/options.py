@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from explorer import assets
+from explorer import __version__, assets
+from explorer.measure.machine import processor
 from explorer.model import hub
 from explorer.values.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
 from explorer.workbench.workbench import Workbench
@@ -30,6 +31,12 @@ RANGE_HELP = {
 
 
 _told: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()  # the last words on each stream
+
+
+def about() -> str:
+    """Program, torch and processor, with what it can do."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"size-explorer {__version__}, torch {torch.__version__}, {processor()} ({capability})"
 
 
 def model_options() -> argparse.ArgumentParser:

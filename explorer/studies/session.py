@@ -13,12 +13,13 @@ from typing import Any
 import psutil
 import torch
 
+from explorer import __version__
 from explorer.measure.machine import processor
 from explorer.values.recipe import Recipe
 from explorer.values.records import Measurement
 from explorer.workbench.workbench import Workbench
 
-PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy", "size-explorer")
+PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy")
 
 
 def about(bench: Workbench) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def about(bench: Workbench) -> dict[str, Any]:
         "memory_bytes": psutil.virtual_memory().total,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {"size-explorer": __version__, **{name: version(name) for name in PACKAGES}},
         "texts": {kind: len(passages) for kind, passages in bench.texts.items()},
         "seed": 0,
     }

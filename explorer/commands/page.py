@@ -1,0 +1,47 @@
+"""`page`: what runs where no command is named. Workbench → page → an address, and the browser that shows it."""
+
+import argparse
+import os
+import sys
+import threading
+import webbrowser
+
+from explorer.commands.options import Commands, device
+from explorer.ui import guard
+from explorer.ui.direct import direct
+from explorer.workbench.workbench import Workbench
+
+
+def add(commands: Commands, model: argparse.ArgumentParser, _: argparse.ArgumentParser) -> None:
+    """`page`."""
+    parser = commands.add_parser("page", parents=[model], help="the interactive page; runs where no command is named")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (this computer only by default)")
+    parser.add_argument("--port", type=int, help="port (first free one from 7860 by default)")
+    parser.add_argument("--no-browser", action="store_true", help="open no browser; without a display none is opened")
+    parser.set_defaults(run=_page)
+
+
+def _page(options: argparse.Namespace) -> None:
+    bench = Workbench(options.model, device(options.device))
+    with direct():  # gradio makes an HTTP client when it is imported, and asks the page whether it is there
+        from explorer.ui.page import build  # noqa: PLC0415  # two seconds that no other command should wait for
+        from explorer.ui.serving import launch  # noqa: PLC0415
+
+        address = launch(build(bench, alone=options.host in guard.LOOPBACK), options.host, options.port)
+    print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
+    if has_display() and not options.no_browser:
+        webbrowser.open(address)
+    try:
+        bench.load(lambda message: print(message, flush=True))
+        bench.preparation.in_background(bench.measure_curves)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("Stopped.", flush=True)
+
+
+def has_display() -> bool:
+    """Whether a browser would be seen here: a desktop, and nobody who came over SSH."""
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    desktop = sys.platform in ("win32", "darwin")
+    return desktop or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
