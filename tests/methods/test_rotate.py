@@ -30,4 +30,4 @@ def test_it_is_the_same_for_equal_widths_and_whatever_device_is_the_default() ->
     x = torch.randn(3, 96)
     with torch.device("meta"):
         other = Rotation(96)
-    assert torch.equal(Rotation(96).turn(x), other.turn(x))
+    assert torch.equal(Rotation(96).rotate(x), other.rotate(x))
