@@ -29,8 +29,9 @@ from explorer.model import hub  # noqa: E402
 from explorer.model.facts import Facts  # noqa: E402
 from explorer.model.hub import Loaded  # noqa: E402
 from explorer.native import llvm  # noqa: E402
+from explorer.values.performance import Speed  # noqa: E402
+from explorer.values.reading import Reading  # noqa: E402
 from explorer.values.recipe import Recipe  # noqa: E402
-from explorer.values.records import Reading, Speed  # noqa: E402
 from explorer.workbench.workbench import Workbench  # noqa: E402
 
 WORDS = "the cat sat on the mat and the dog ran to the river where the water was cold and the stones were round "

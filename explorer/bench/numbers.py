@@ -21,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from explorer.measure import quality, speed
 from explorer.measure.intervals import Blocks
 from explorer.model.decode import Batch, cache_word
-from explorer.values.performance import verdict
+from explorer.values.performance import Speed, verdict
+from explorer.values.quality import Quality
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Quality, Reading, Speed
 from explorer.workbench.techniques import apart
 from explorer.workbench.workbench import COST_CONTEXT, CURVE_TOKENS, Workbench
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 APP = Path(__file__).resolve().parent.parent / "app.py"

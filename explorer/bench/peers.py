@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from explorer.measure.quality import References, mean_kl, score
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 TYPES = {"Q8_0": 7, "Q6_K": 18, "Q5_K_M": 17, "Q4_K_M": 15, "Q3_K_M": 12, "Q2_K": 10}  # llama.h, enum llama_ftype
 STEPS = 64

@@ -20,8 +20,9 @@ from explorer.layers.storage import tensors_of
 from explorer.measure import quality, size, speed
 from explorer.measure.machine import processor
 from explorer.model.compress import compress
+from explorer.values.performance import Speed
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading, Speed
 from explorer.workbench.workbench import Workbench
 
 SPARSEGPT = Recipe(sparsity=0.5, prune="sparsegpt")

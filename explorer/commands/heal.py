@@ -18,7 +18,7 @@ from explorer.commands.options import Commands, open_model, prepare, recipes_of,
 from explorer.measure import quality, size
 from explorer.model.compress import Built
 from explorer.values.progress import HealStep
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 from explorer.workbench.workbench import Workbench
 
 

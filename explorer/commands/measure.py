@@ -11,9 +11,12 @@ from explorer.measure import repetition
 from explorer.measure.speed import PROMPT_TOKENS
 from explorer.studies.rival import Rivalry
 from explorer.values.contest import Contest
+from explorer.values.matrices import LayerReading
+from explorer.values.measurement import Measurement
 from explorer.values.prompt import Prompt
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Collapse, LayerReading, Measurement, Piece, Reading
+from explorer.values.written import Collapse, Piece
 from explorer.workbench.workbench import Workbench
 
 SAID = {"file_bytes": "bytes", "ms_per_token": "time per token", "flops_per_token": "FLOPs per token"}

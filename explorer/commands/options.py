@@ -13,7 +13,8 @@ import torch
 from explorer import __version__, assets
 from explorer.measure.machine import processor
 from explorer.model import hub
-from explorer.values.recipe import BEST, BITS, CHOICES, KINDS, RANGES, Recipe
+from explorer.values.ranges import BEST, BITS, CHOICES, KINDS, RANGES
+from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"

@@ -10,7 +10,7 @@ from explorer.commands.options import Commands, build, open_model, prepare, reci
 from explorer.measure.speed import PROMPT_TOKENS
 from explorer.studies.profiling import profile
 from explorer.values.performance import Machine, Performance, verdict
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 
 from explorer.measure.intervals import Blocks
 from explorer.measure.quality import in_turn
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 LONGEST = 1000  # bytes of a piece
 LATEST = 32  # characters within which a first word must end; where words are longer, or not parted, so many are given

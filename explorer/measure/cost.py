@@ -8,9 +8,10 @@ from typing import Any
 from explorer.layers.targets import Target
 from explorer.measure.size import kept_values
 from explorer.model.plan import DENSE, NOTHING, Allotment, plans
+from explorer.values.footprint import Cost
 from explorer.values.performance import Roofline
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Cost, Reading
 
 
 def attention_width(found: list[Target], config: Any) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from explorer.values.performance import Energy
-from explorer.values.records import How, Reading
+from explorer.values.reading import How, Reading
 
 POWERCAP = Path("/sys/class/powercap")
 WATTS_PER_THREAD = 4.0  # what codecarbon takes for a processor that it does not know

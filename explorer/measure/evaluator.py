@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from explorer.measure import quality
 from explorer.measure.quality import Floats, Passage, Score
-from explorer.values.records import Quality, Reading
+from explorer.values.quality import Quality
+from explorer.values.reading import Reading
 
 REFERENCE_TOKENS_KEPT = 1200  # of the original's predictions, 100 kB each for 49,152 words
 NOISE_TOKENS = 1024

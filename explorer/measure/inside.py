@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import Quantized, Sparse, Stored
 from explorer.layers.targets import weight_of
-from explorer.values.records import Inside
+from explorer.values.matrices import Inside
 
 BINS = 121
 REACH = 4.0  # standard deviations to either side; what lies beyond is counted in the last bins

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.values.records import How, Reading
+from explorer.values.reading import How, Reading
 
 Values = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.bool_]
 ENOUGH, OF_ONE = 8, 4  # blocks wanted, and at most so many from a single passage, which cannot know how others differ

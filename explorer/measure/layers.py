@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import Sparse, Stored, tensors_of
 from explorer.layers.targets import Target, weight_of
-from explorer.values.records import LayerReading, Reading
+from explorer.values.matrices import LayerReading
+from explorer.values.reading import Reading
 
 
 def measure(

@@ -22,7 +22,7 @@ from explorer.layers.kernels import Decoded
 from explorer.layers.storage import Spec, encode
 from explorer.layers.targets import targets
 from explorer.values.performance import Machine, Product
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 SPECS = (
     Spec(),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explorer.layers.targets import Target
 from explorer.model.decode import Continuation, Step, step_of
 from explorer.values.performance import PARTS, Parts
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 
 class Clock:

@@ -21,7 +21,8 @@ from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import Dense
 from explorer.layers.targets import targets
 from explorer.measure.intervals import Blocks
-from explorer.values.records import Contributions, Quality, Reading, Slice
+from explorer.values.quality import Contributions, Quality, Slice
+from explorer.values.reading import Reading
 
 T = TypeVar("T")
 Floats = NDArray[np.float32]

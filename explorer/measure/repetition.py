@@ -7,7 +7,8 @@ from statistics import fmean
 
 from explorer import assets
 from explorer.measure.intervals import t_quantile, wilson
-from explorer.values.records import STOPPED, Collapse, Piece, Reading, Reason, Writing
+from explorer.values.reading import Reading
+from explorer.values.written import STOPPED, Collapse, Piece, Reason, Writing
 
 GRAM = 4
 COLLAPSED = 0.5  # share of repeated 4-grams; people's text of a hundred tokens is below 0.1

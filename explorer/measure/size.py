@@ -13,8 +13,9 @@ from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Spec, Stored, tensors_of
 from explorer.layers.targets import Target
 from explorer.model.plan import NOTHING, Allotment, plans
+from explorer.values.footprint import Breakdown, Footprint
+from explorer.values.reading import How, Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Breakdown, Footprint, How, Reading
 
 ROLES = {
     **dict.fromkeys(("scale", "zero", "absmax", "book", "nested", "offset", "input_scale"), "scales"),

@@ -16,7 +16,8 @@ from explorer.measure.intervals import paired_ratio
 from explorer.measure.machine import processor, timed
 from explorer.model.decode import Continuation, step_of
 from explorer.model.generate import context_length
-from explorer.values.records import Reading, Speed
+from explorer.values.performance import Speed
+from explorer.values.reading import Reading
 
 PROMPT_TOKENS = 128
 PLACEMENT = 0.015  # copies of the same weights differ by so much, by where they lie in memory

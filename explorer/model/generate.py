@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.model.decode import Continuation
-from explorer.values.records import STOPPED, Piece
+from explorer.values.written import STOPPED, Piece
 
 MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS = 20_000, 2048
 

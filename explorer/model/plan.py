@@ -8,7 +8,8 @@ from explorer.layers import blockwise
 from explorer.layers.storage import Spec
 from explorer.layers.targets import Target
 from explorer.methods import factorize, prune
-from explorer.values.recipe import Recipe, Setting
+from explorer.values.exceptions import Setting
+from explorer.values.recipe import Recipe
 
 Factor = tuple[tuple[int, int], Spec]
 DENSE = Spec()

@@ -13,8 +13,9 @@ from itertools import product
 import numpy as np
 
 from explorer.studies.trade import THIN, WAYS, Curve, Option, Trade, Way, plain_ms
-from explorer.values.recipe import BEST, Recipe
-from explorer.values.records import Reading
+from explorer.values.ranges import BEST
+from explorer.values.reading import Reading
+from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
 
 GAP = 1e-3  # how far from the best a solution may be; a tenth of it takes two to three times as long

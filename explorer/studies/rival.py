@@ -17,9 +17,11 @@ from explorer.model.generate import context_length, prompt_ids, stream
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import check_folder
 from explorer.values.contest import Contender, Contest
+from explorer.values.footprint import Cost, Footprint
 from explorer.values.prompt import Prompt
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Cost, Footprint, Piece, Reading
+from explorer.values.written import Piece
 from explorer.workbench.workbench import COST_CONTEXT, Workbench
 
 BYTES_PER_TOKEN = 4  # what is read, in bytes, for each evaluation token that is asked for

@@ -15,8 +15,8 @@ import torch
 
 from explorer import __version__
 from explorer.measure.machine import processor
+from explorer.values.measurement import Measurement
 from explorer.values.recipe import Recipe
-from explorer.values.records import Measurement
 from explorer.workbench.workbench import Workbench
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy")

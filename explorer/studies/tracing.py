@@ -16,9 +16,11 @@ from explorer.layers.targets import targets
 from explorer.measure import quality
 from explorer.measure.inside import look
 from explorer.model.generate import prompt_ids, stream
+from explorer.values.matrices import Inside
 from explorer.values.prompt import Prompt
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Guess, Inside, Place, Reading, Trace
+from explorer.values.written import Guess, Place, Trace
 from explorer.workbench.workbench import Workbench
 
 GUESSES = 5

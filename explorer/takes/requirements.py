@@ -9,7 +9,7 @@ from typing import Any
 
 from explorer import assets
 from explorer.takes.architecture import Architecture, active_parameters, parameters
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 BITS = (16, 8, 4, 3, 2)
 GROUP = 64  # weights that share one 16-bit scale and one zero below 8 bits, as in this project's own files

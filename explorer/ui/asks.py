@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from explorer.values.prompt import Prompt
-from explorer.values.recipe import BEST, DATA_FREE, RANGES, Range, Recipe
+from explorer.values.ranges import BEST, DATA_FREE, RANGES, Range
+from explorer.values.recipe import Recipe
 
 AUTO = "auto"
 PERCENT = ("sparsity", "keep", "depth", "width", "heads")

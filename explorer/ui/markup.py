@@ -7,7 +7,7 @@ from html import escape
 
 from explorer.ui.view import Status
 from explorer.ui.words import words
-from explorer.values.records import BUSY, Reading
+from explorer.values.reading import BUSY, Reading
 
 
 def number(reading: Reading | None, suffix: str = "") -> str:

@@ -13,8 +13,9 @@ from explorer.ui.patience import Patience
 from explorer.ui.view import Status, Texts, View
 from explorer.ui.word_diff import same_words
 from explorer.ui.words import words
+from explorer.values.measurement import Measurement
 from explorer.values.recipe import Recipe
-from explorer.values.records import Measurement, Piece
+from explorer.values.written import Piece
 from explorer.workbench.variants import Variant
 
 FIRST_TOKENS, LIVE_TOKENS = 200, 1000

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from explorer.values.contest import Contest
+from explorer.values.footprint import Cost, Footprint
+from explorer.values.measurement import Measurement
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Cost, Footprint, Measurement, Piece, Reading
+from explorer.values.written import Piece
 
 State = Literal["loading", "ready", "busy", "waits", "done", "stopped", "error"]
 

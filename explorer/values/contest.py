@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 
 Budget = Literal["file_bytes", "ms_per_token", "flops_per_token"]
 BUDGETS: tuple[Budget, ...] = ("file_bytes", "ms_per_token", "flops_per_token")

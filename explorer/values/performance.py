@@ -3,11 +3,41 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from explorer.values.reading import BUSY, Reading, ends
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading, Speed
 
 Verdict = Literal["faster", "slower", "no clear difference"]
 PARTS = ("embedding", "attention", "mlp", "head", "framework")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Prefill (time to the first token) and decode (time per further token of each text) apart, for `batch` texts at
+    once, and what ran where. The ratios are the original's time over this one's, with their 95 % intervals."""
+
+    prefill_ms: Reading
+    ms_per_token: Reading
+    tokens_per_second: Reading
+    kernel: str
+    loop: str  # whose code went from token to token: "own step" or "transformers"
+    prompt_tokens: int
+    threads: int
+    batch: int = 1
+    dtype: str = ""
+    processor: str = ""
+    prefill_ratio: Reading | None = None
+    decode_ratio: Reading | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine did something else meanwhile: the times are further apart than 25 % of their median."""
+        return max(self.prefill_ms.spread, self.ms_per_token.spread) > BUSY
+
+    def to_dict(self) -> dict[str, Any]:
+        """Readings as median and ends; everything else as it is."""
+        values = {k: v.to_dict() if isinstance(v, Reading) else v for k, v in vars(self).items()}
+        ratios = {k: v and ends(v) for k, v in vars(self).items() if k.endswith("_ratio")}
+        return values | ratios | {"busy": self.busy}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 R = TypeVar("R")
 

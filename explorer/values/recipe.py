@@ -1,68 +1,16 @@
 """The slider state as a value. A recipe says how to make a model smaller; `Recipe()` leaves it as it is.
 
-It knows nothing about tensors or models. Ranges and choices are declared here once; the page and the command line read
-them.
+It knows nothing about tensors or models.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """The allowed values of a slider: `low`, `low + step`, … `high`."""
-
-    low: float
-    high: float
-    step: float
-
-
-RANGES: Mapping[str, Range] = {
-    "sparsity": Range(low=0.0, high=0.9, step=0.05),
-    "keep": Range(low=0.2, high=1.0, step=0.05),
-    "depth": Range(low=0.0, high=0.9, step=0.01),
-    "width": Range(low=0.0, high=0.9, step=0.05),
-    "heads": Range(low=0.0, high=0.9, step=0.05),
-    "residual_rank": Range(low=0, high=128, step=8),
-    "heal": Range(low=0, high=1000, step=10),
-    "heal_rate": Range(low=0.1, high=10, step=0.1),
-    "heal_seed": Range(low=0, high=999, step=1),
-}
-SPARSITY, KEEP = RANGES["sparsity"], RANGES["keep"]
-BITS = (16, 8, 7, 6, 5, 4, 3, 2)
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "prune": ("magnitude", "wanda", "ria", "sparsegpt"),
-    "pattern": ("unstructured", "2:4", "4:8"),
-    "scope": ("row", "layer", "global"),
-    "quant": ("rtn", "search", "hqq", "gptq", "awq", "nf4", "fp4", "int8"),
-    "group": ("auto", "64", "32", "0"),
-    "factorize": ("svd", "asvd", "covariance"),
-    "allocate": ("uniform", "global"),
-    "depth_by": ("influence", "angular"),
-    "width_by": ("nystrom", "flap"),
-}
-GROUPS = CHOICES["group"]
-BITS_OF = {"nf4": 4, "fp4": 4, "int8": 8}  # formats of bitsandbytes hold these widths only
-DATA_FREE = {"prune": "magnitude", "quant": "rtn", "factorize": "svd"}
-BEST = {"prune": "sparsegpt", "quant": "gptq"}
-MANY = 4  # exceptions that are more are counted, not named, in words
-KINDS = ("attention", "mlp", "head", "embedding", "first", "last")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a recipe asks of one matrix."""
-
-    sparsity: float = 0.0
-    bits: int = 16
-    group: int = 64
-    keep: float = 1.0
-    protected: bool = False
+from explorer.values.exceptions import Matrix, Setting, exception_of, names_of
+from explorer.values.ranges import BITS, BITS_OF, CHOICES, DATA_FREE, RANGES, convert, in_range
+from explorer.values.wording import words_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +62,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, range_ in RANGES.items():
-            object.__setattr__(self, name, _in_range(name, getattr(self, name), range_))
+            object.__setattr__(self, name, in_range(name, getattr(self, name), range_))
         for name in ("residual_rank", "heal", "heal_seed"):
             if getattr(self, name) != int(getattr(self, name)):
                 raise ValueError(f"{name} must be a whole number, not {getattr(self, name):g}.")
@@ -128,7 +76,7 @@ class Recipe:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}.")
         for name in ("layers", "protect"):
-            object.__setattr__(self, name, _names(name, getattr(self, name)))
+            object.__setattr__(self, name, names_of(name, getattr(self, name)))
         for name in ("double", "rotate"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be true or false, not {getattr(self, name)!r}.")
@@ -169,31 +117,16 @@ class Recipe:
             object.__setattr__(self, name, plain[name])
 
     def setting(self, name: str, kind: str, place: int = -1, places: int = 0, head: str = "") -> Setting:
-        """What is asked of one matrix: by its name, its kind, and the number of its block among `places`; `head` is the
-        name of the output head that shares an embedding, which answers to either."""
-
-        def meant(pattern: str) -> bool:
-            return named(pattern, name, kind) or bool(head) and named(pattern, head, "head")
-
-        def named(pattern: str, name: str, kind: str) -> bool:
-            return (
-                pattern == kind
-                or (pattern == "first" and place == 0)
-                or (pattern == "last" and place == places - 1 >= 0)
-                or name == pattern
-                or name.startswith(f"{pattern}.")
-                or name.endswith(f".{pattern}")
-                or (any(sign in pattern for sign in "*?") and fnmatchcase(name, pattern))
-            )
-
-        if any(map(meant, self.protect)):
+        """What is asked of one matrix; see `Matrix` for what it is called by."""
+        matrix = Matrix(name=name, kind=kind, place=place, places=places, head=head)
+        if any(map(matrix.is_meant_by, self.protect)):
             return Setting(protected=True)
         outside = kind in ("embedding", "head")
         values: dict[str, float] = {"bits": self.head_bits} if outside else {}
         if not outside:
             values = {"sparsity": self.sparsity, "bits": self.bits, "keep": self.keep}
         for pattern, settings in map(exception_of, self.layers):
-            if meant(pattern):
+            if matrix.is_meant_by(pattern):
                 values |= {k: v for k, v in settings.items() if not outside or k in ("bits", "group")}
         bits = int(values["bits"])
         return Setting(
@@ -256,7 +189,7 @@ class Recipe:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"Unknown setting: {', '.join(unknown)}. Known: {', '.join(known)}.")
-        return cls(**{name: _convert(name, value, known[name]) for name, value in values.items()})
+        return cls(**{name: convert(name, value, known[name]) for name, value in values.items()})
 
     def to_query(self) -> str:
         """Only what differs from `Recipe()`, as a URL query without the question mark."""
@@ -268,81 +201,4 @@ class Recipe:
 
     def words(self) -> str:
         """The setting in a few words: `4 bits, 50 % zeros`; a method is named where it is not the default."""
-        plain, parts = Recipe(), []
-
-        def share(value: float) -> str:
-            return f"{round(value * 100, 1):g} %"
-
-        def named(*names: str) -> str:
-            odd = [str(getattr(self, n)) for n in names if getattr(self, n) != getattr(plain, n)]
-            return f" ({', '.join(odd)})" if odd else ""
-
-        parts += [f"{share(self.depth)} of the blocks out{named('depth_by')}"] if self.depth else []
-        parts += [f"{share(self.width)} of the MLP out{named('width_by')}"] if self.width else []
-        parts += [f"{share(self.heads)} of the heads out"] if self.heads else []
-        parts += [f"{share(self.keep)} kept in factors{named('factorize', 'allocate')}"] if self.keep < 1 else []
-        parts += [f"{share(self.sparsity)} zeros{named('prune', 'pattern', 'scope')}"] if self.sparsity else []
-        if self.bits < 16:
-            parts.append(f"{self.bits} bits{named('quant')}{' double' if self.double else ''}")
-        parts += ["rotated"] if self.rotate else []
-        parts += [f"head {self.head_bits} bits"] if self.head_bits < 16 else []
-        if self.group != "auto" and min(self.bits, self.head_bits) < 16:
-            parts.append("whole rows" if self.group == "0" else f"groups of {self.group}")
-        parts += [f"residual rank {self.residual_rank}"] if self.residual_rank else []
-        if self.heal:
-            odd = [f"rate {self.heal_rate:g}"] if self.heal_rate != 1 else []
-            odd += [f"seed {self.heal_seed}"] if self.heal_seed else []
-            parts.append(f"healed {self.heal} steps" + (f" ({', '.join(odd)})" if odd else ""))
-        few = len(self.layers) <= MANY
-        parts += [f"except {entry}" for entry in self.layers] if few else [f"except {len(self.layers)} layers"]
-        parts += [f"{entry} protected" for entry in self.protect]
-        return ", ".join(parts) or "original"
-
-
-def _in_range(name: str, value: Any, range_: Range) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise ValueError(f"{name} must be a number, not {str(value)[:20]}.")
-    value = round(value, 4)  # so that 1 - 16 × 0.05 counts as 0.2
-    if not range_.low <= value <= range_.high:
-        raise ValueError(f"{name} must lie between {range_.low:g} and {range_.high:g}, not {str(value)[:20]}.")
-    return float(value)
-
-
-def _names(field: str, value: Any) -> tuple[str, ...]:
-    entries = value.split(";") if isinstance(value, str) else value
-    if not isinstance(entries, tuple | list) or not all(isinstance(entry, str) for entry in entries):
-        raise ValueError(f"{field} must be a list of names, not {str(value)[:20]}.")
-    return tuple(sorted({entry.strip() for entry in entries} - {""}))
-
-
-@lru_cache(maxsize=4096)  # read once for every matrix, and again for every recipe of a budget
-def exception_of(entry: str) -> tuple[str, Mapping[str, float]]:
-    """`mlp=bits:4,keep:0.5` → ("mlp", {"bits": 4, "keep": 0.5})."""
-    name, found, text = entry.partition("=")
-    settings: dict[str, float] = {}
-    for part in text.split(","):
-        key, _, value = part.partition(":")
-        if not found or not name or key not in ("bits", "group", "sparsity", "keep"):
-            raise ValueError(f"layers must read NAME=bits:4,sparsity:0.5,keep:0.8,group:64, not {entry[:40]!r}.")
-        number = _convert(f"{key} of {name}", value, float)
-        if key in RANGES:
-            settings[key] = _in_range(key, number, RANGES[key])
-        elif key == "bits" and number in BITS or key == "group" and f"{number:g}" in GROUPS:
-            settings[key] = int(number)
-        else:
-            raise ValueError(
-                f"{key} of {name} must be one of {', '.join(map(str, BITS if key == 'bits' else GROUPS))}."
-            )
-    return name, settings
-
-
-def _convert(name: str, value: Any, kind: Any) -> Any:
-    if not isinstance(value, str) or kind not in (int, float, bool):
-        return value
-    if kind is bool:
-        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
-    try:
-        number = float(value)
-        return int(number) if kind is int and number == int(number) else number
-    except (ValueError, OverflowError):
-        raise ValueError(f"{name} must be a number, not {value!r}.") from None
+        return words_of(self, Recipe())

@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from explorer.files import replacing
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 from explorer.workbench.techniques import apart
 
 VERSION = 1

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from explorer.values.recipe import Recipe, exception_of
+from explorer.values.exceptions import exception_of
+from explorer.values.recipe import Recipe
 
 TECHNIQUES: Mapping[str, tuple[str, ...]] = {  # the field that says how much, and those that say how
     "depth": ("depth", "depth_by"),

@@ -21,9 +21,9 @@ from explorer.model.facts import Facts, release
 from explorer.model.heal import heal
 from explorer.model.plan import NOTHING, Allotment
 from explorer.model.teach import Lessons
+from explorer.values.footprint import Footprint
 from explorer.values.progress import HealStep, scaled
 from explorer.values.recipe import Recipe
-from explorer.values.records import Footprint
 
 KEPT = 3  # variants in memory
 CUTS_KEPT = 32  # of which shapes are known

@@ -28,21 +28,15 @@ from explorer.model.generate import context_length, prompt_ids, stream
 from explorer.model.interrupt import Interrupted, interruptible
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
+from explorer.values.footprint import Breakdown, Cost, Footprint
+from explorer.values.matrices import LayerReading
+from explorer.values.measurement import Measurement
+from explorer.values.performance import Speed
 from explorer.values.prompt import Prompt
+from explorer.values.quality import Contributions, Quality
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import (
-    STOPPED,
-    Breakdown,
-    Contributions,
-    Cost,
-    Footprint,
-    LayerReading,
-    Measurement,
-    Piece,
-    Quality,
-    Reading,
-    Speed,
-)
+from explorer.values.written import STOPPED, Piece
 from explorer.workbench.curves import Curves
 from explorer.workbench.preparing import Preparation
 from explorer.workbench.techniques import apart

@@ -8,8 +8,8 @@ from explorer.measure.cost import flops_per_token, roofline
 from explorer.model.compress import compress
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 
 BEHIND = 9  # tokens before the one that is counted
 

@@ -11,8 +11,8 @@ from explorer.measure.size import stored_bytes
 from explorer.model.compress import compress
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
+from explorer.values.matrices import LayerReading
 from explorer.values.recipe import Recipe
-from explorer.values.records import LayerReading
 
 
 def table(loaded: Loaded, recipe: Recipe, ids: torch.Tensor) -> list[LayerReading]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from explorer.measure.repetition import COLLAPSED, collapse, prompts, repeated_share
-from explorer.values.records import STOPPED, Collapse, Piece
+from explorer.values.written import STOPPED, Collapse, Piece
 
 
 def writer(texts: dict[str, list[int]], end: str = "") -> Callable[[str], Iterator[Piece]]:

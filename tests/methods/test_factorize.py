@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from explorer.methods import factorize
-from explorer.values.recipe import KEEP
+from explorer.values.ranges import KEEP
 
 SHAPES = [(40, 64), (64, 40), (48, 48), (7, 100)]
 

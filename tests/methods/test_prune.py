@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from explorer.methods import prune
-from explorer.values.recipe import SPARSITY
+from explorer.values.ranges import SPARSITY
 
 SHARES = [SPARSITY.low + i * SPARSITY.step for i in range(19)]
 

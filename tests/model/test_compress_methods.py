@@ -15,7 +15,8 @@ from explorer.layers.targets import siblings, targets, weight_of
 from explorer.model.compress import Built, build, compress, settle, skeleton
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
-from explorer.values.recipe import CHOICES, RANGES, Recipe
+from explorer.values.ranges import CHOICES, RANGES
+from explorer.values.recipe import Recipe
 
 FactsOf = Callable[[nn.Module], Facts]
 EXTREMES = [Recipe(**{name: end}) for name, r in RANGES.items() for end in (r.low, r.high) if name != "residual_rank"]

@@ -13,7 +13,8 @@ from explorer.methods import prune, quantize
 from explorer.model import encode
 from explorer.model.encode import Job, store, store_together, together
 from explorer.model.facts import Facts
-from explorer.values.recipe import CHOICES, Recipe
+from explorer.values.ranges import CHOICES
+from explorer.values.recipe import Recipe
 
 R = TypeVar("R")
 ROUNDED = ("rtn", "search", "hqq", "gptq", "awq")

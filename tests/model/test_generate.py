@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explorer.model.generate import MAX_PROMPT_CHARACTERS, context_length, encode_prompt, stream
 from explorer.model.hub import Loaded
-from explorer.values.records import Piece
+from explorer.values.written import Piece
 
 
 def tokens(loaded: Loaded, ids: Tensor, **options: Any) -> list[int]:

@@ -9,8 +9,8 @@ import pytest
 from explorer.studies import budget, trade
 from explorer.studies.budget import Limits
 from explorer.studies.trade import THIN, Curve, Option, Trade, Way
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 from explorer.workbench.workbench import Workbench
 
 SMALL = [

@@ -6,7 +6,7 @@ import torch
 from explorer.studies.tracing import trace
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
-from explorer.values.records import Trace
+from explorer.values.written import Trace
 from explorer.workbench.workbench import Workbench
 
 PROMPT = Prompt(text="the cat", new_tokens=12, chat=False)

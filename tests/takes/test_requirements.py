@@ -6,7 +6,7 @@ import pytest
 
 from explorer.__main__ import main
 from explorer.takes import catalogue, requirements
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 
 def small() -> requirements.Takes:

@@ -12,8 +12,8 @@ from explorer.ui.panels.layers import Layers
 from explorer.ui.panels.words import WordByWord
 from explorer.ui.view import Status, View
 from explorer.ui.word_diff import marked, pane
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

@@ -1,6 +1,6 @@
 from explorer.values.contest import Contender, Contest
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 
 
 def contender(name: str, cost: float, bits: float, apart: tuple[float, float] | None = None) -> Contender:

@@ -16,10 +16,11 @@ from explorer.values.performance import (
     Product,
     Roofline,
     Side,
+    Speed,
     verdict,
 )
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading, Speed
 
 
 def reading(value: float, unit: str = "ms", **ends: Any) -> Reading:
@@ -68,3 +69,16 @@ def test_everything_becomes_json(timed: Speed) -> None:
     assert set(found["original"]["parts"]["parts"]) == set(PARTS)
     assert found["machine"]["products"][0]["shape"] == [3, 4]
     assert found["machine"]["products"][0]["ms"]["how"] == "measured"
+
+
+@pytest.mark.parametrize(("high", "busy"), [(1.1, False), (1.3, True)])
+def test_times_that_are_far_apart_say_that_the_machine_was_busy(high: float, busy: bool) -> None:
+    steady, loose = (
+        Reading(value=1.0, unit="ms", how="measured", low=1.0, high=1.0, n=1),
+        Reading(value=1.0, unit="ms", how="measured", low=0.95, high=high, n=5),
+    )
+    about = {"tokens_per_second": steady, "kernel": "k", "loop": "own step", "prompt_tokens": 8, "threads": 2}
+    for prefill, token in ((steady, loose), (loose, steady)):
+        speed = Speed(prefill_ms=prefill, ms_per_token=token, **about)  # type: ignore[arg-type]
+        assert speed.busy is busy and speed.to_dict()["busy"] is busy
+    assert steady.spread == 0 and loose.spread == pytest.approx(high - 0.95)

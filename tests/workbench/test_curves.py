@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 from explorer.workbench.curves import POINTS, Curves, between
 
 

@@ -12,9 +12,10 @@ from explorer.layers.targets import targets
 from explorer.measure.evaluator import REFERENCE_TOKENS_KEPT
 from explorer.model.hub import Loaded
 from explorer.model.preflight import ModelRejected
+from explorer.values.measurement import Measurement
 from explorer.values.prompt import Prompt
+from explorer.values.quality import Contributions
 from explorer.values.recipe import Recipe
-from explorer.values.records import Contributions, Measurement
 from explorer.workbench.variants import KEPT
 from explorer.workbench.workbench import Workbench
 

@@ -20,8 +20,8 @@ from explorer.ui.run import LIVE_TOKENS
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
+from explorer.values.measurement import Measurement
 from explorer.values.recipe import Recipe
-from explorer.values.records import Measurement
 
 WORDS, say = words("budget"), words("status").say
 UNITS = {"size": 1e6, "ms": 1.0, "kl": 1.0}  # of the page's numbers: million bytes, ms, nats

@@ -11,7 +11,7 @@ import gradio as gr
 from explorer.ui.color import color
 from explorer.ui.stage import QUICK, Stage, html
 from explorer.ui.words import words
-from explorer.values.recipe import BITS, RANGES
+from explorer.values.ranges import BITS, RANGES
 from explorer.workbench.curves import between
 from explorer.workbench.workbench import Workbench
 

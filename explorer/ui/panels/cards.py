@@ -6,8 +6,10 @@ from explorer.ui.markup import number
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Numbers, View
 from explorer.ui.words import words
+from explorer.values.performance import Speed
+from explorer.values.quality import Quality
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Quality, Reading, Speed
 
 WORDS = words("cards")
 EMPTY = '<section class="cards" aria-label="numbers">' + '<article class="card"></article>' * 4 + "</section>"

@@ -11,7 +11,9 @@ from explorer.ui.markup import bar, end, number, paragraph, table
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
-from explorer.values.records import Breakdown, Contributions, Quality, Reading, Slice
+from explorer.values.footprint import Breakdown
+from explorer.values.quality import Contributions, Quality, Slice
+from explorer.values.reading import Reading
 from explorer.workbench.techniques import apart
 
 WORDS = words("figures")

@@ -15,8 +15,9 @@ from explorer.ui.markup import number, paragraph, plain, region, table
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
+from explorer.values.matrices import LayerReading
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import LayerReading, Reading
 
 WORDS = words("layers")
 HIGHEST = 16  # px, of a bar in a strip

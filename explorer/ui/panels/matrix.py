@@ -15,7 +15,7 @@ from explorer.ui.markup import region
 from explorer.ui.stage import QUICK, Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
-from explorer.values.records import Inside
+from explorer.values.matrices import Inside
 
 WORDS = words("matrix")
 WIDTH, HEIGHT = 560, 180

@@ -12,8 +12,8 @@ from explorer import assets
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import View
 from explorer.values.contest import Contender, Contest
+from explorer.values.measurement import Measurement
 from explorer.values.recipe import Recipe
-from explorer.values.records import Measurement
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#64748B"
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"

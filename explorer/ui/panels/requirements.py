@@ -14,7 +14,7 @@ from explorer.ui.desk import failure
 from explorer.ui.markup import bar, number, paragraph, status, table
 from explorer.ui.stage import QUICK, Stage, html
 from explorer.ui.words import words
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 WORDS = words("requirements")
 LARGE = "tiiuae/falcon-180B"  # what a small one is set beside at first

@@ -15,8 +15,9 @@ from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.contest import BUDGETS, Contender, Contest, Match
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Piece, Reading
+from explorer.values.written import Piece
 
 WORDS = words("rival")
 TOKENS = 1000  # read of each side, at 4 bytes

@@ -7,7 +7,7 @@ import gradio as gr
 from explorer.ui.asks import AUTO, Controls
 from explorer.ui.stage import Stage
 from explorer.ui.words import words
-from explorer.values.recipe import BITS, CHOICES, KEEP, RANGES, SPARSITY, Range
+from explorer.values.ranges import BITS, CHOICES, KEEP, RANGES, SPARSITY, Range
 
 WORDS = words("sliders")
 MOST_HEALING = 300  # steps on the page, a few seconds each; the command line takes more

@@ -15,7 +15,7 @@ from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.performance import Cell, Machine, Performance, Side, verdict
-from explorer.values.records import Reading
+from explorer.values.reading import Reading
 
 WORDS = words("speed")
 SIGNS = {"slower": "▼", "faster": "▲", "no clear difference": "="}  # a shape beside the colour and the word

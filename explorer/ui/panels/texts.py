@@ -9,7 +9,7 @@ from explorer.ui.stage import QUICK, Stage, html
 from explorer.ui.view import View
 from explorer.ui.word_diff import pane
 from explorer.ui.words import words
-from explorer.values.records import STOPPED, Piece
+from explorer.values.written import STOPPED, Piece
 
 WORDS = words("texts")
 

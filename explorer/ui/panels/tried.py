@@ -10,7 +10,7 @@ from explorer.studies import session
 from explorer.ui.markup import number, paragraph, table
 from explorer.ui.stage import QUICK, Stage, html
 from explorer.ui.words import words
-from explorer.values.records import Measurement
+from explorer.values.measurement import Measurement
 from explorer.workbench.workbench import Workbench
 
 WORDS = words("tried")

@@ -17,7 +17,8 @@ from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.word_diff import marked
 from explorer.ui.words import words
-from explorer.values.records import Guess, Place, Reading, Trace
+from explorer.values.reading import Reading
+from explorer.values.written import Guess, Place, Trace
 
 WORDS = words("words")
 HIGHEST = 14  # px, of the bar under a word

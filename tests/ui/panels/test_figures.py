@@ -7,7 +7,9 @@ from typing import get_args
 import pytest
 
 from explorer.ui.panels import figures
-from explorer.values.records import Breakdown, Contributions, Quality, Reading, Slice, Verdict
+from explorer.values.footprint import Breakdown
+from explorer.values.quality import Contributions, Quality, Slice, Verdict
+from explorer.values.reading import Reading
 from tests.ui.test_markup import HOSTILE, tags
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from explorer.ui.panels import layers
-from explorer.values.records import LayerReading, Reading
+from explorer.values.matrices import LayerReading
+from explorer.values.reading import Reading
 
 
 def row(name: str, kl: float = 0.1) -> LayerReading:

@@ -3,7 +3,7 @@
 import re
 
 from explorer.ui.panels.matrix import pictures
-from explorer.values.records import Inside
+from explorer.values.matrices import Inside
 
 
 def found(**other: object) -> Inside:

@@ -15,8 +15,8 @@ from explorer.ui.desk import Desk
 from explorer.ui.panels import plot, rival
 from explorer.ui.panels.rival import RivalPanel
 from explorer.values.contest import Contender, Contest
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading
 
 EVIL = '"><script>alert(1)</script>'
 

@@ -8,9 +8,9 @@ import pytest
 from explorer.ui.panels import speed
 from explorer.ui.panels.speed import WORDS
 from explorer.ui.words import words
-from explorer.values.performance import PARTS, Cell, Energy, Machine, Parts, Performance, Product, Roofline, Side
+from explorer.values.performance import PARTS, Cell, Energy, Machine, Parts, Performance, Product, Roofline, Side, Speed
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Reading, Speed
 
 
 def of(value: float, unit: str = "ms", spread: float = 0.1) -> Reading:

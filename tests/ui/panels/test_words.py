@@ -3,8 +3,9 @@
 import math
 
 from explorer.ui.panels import words
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
-from explorer.values.records import Guess, Place, Reading, Trace
+from explorer.values.written import Guess, Place, Trace
 
 EVIL = "<script>alert(1)</script>"
 
