@@ -104,7 +104,7 @@ def plain_loop(workbench: Workbench, tokens: int = 4096) -> dict[str, float]:
     for passage in workbench.passages:
         if count >= tokens:
             break
-        loss, nll = workbench.step(lambda passage=passage: _losses(model, passage))  # type: ignore[misc]
+        loss, nll = workbench.engine.step(lambda passage=passage: _losses(model, passage))  # type: ignore[misc]
         total, count = total + loss * passage.predicted, count + passage.predicted
         nlls.append(nll)
     ours = Blocks([len(nll) for nll in nlls]).mean(np.concatenate(nlls), "nats")
@@ -115,7 +115,7 @@ def plain_loop(workbench: Workbench, tokens: int = 4096) -> dict[str, float]:
 def nothing_changed(workbench: Workbench, tokens: int = 4096) -> dict[str, float]:
     """The original's distance from itself, and from a copy in memory of its own."""
     base, found = workbench.loaded.model, dict[str, float]()
-    for name, model in (("itself", base), ("a_copy", workbench.step(lambda: copy.deepcopy(base)))):
+    for name, model in (("itself", base), ("a_copy", workbench.engine.step(lambda: copy.deepcopy(base)))):
         summary = quality.summarize(_scores(workbench, model, tokens))
         found |= {f"kl_from_{name}": summary.kl.value, f"top1_of_{name}": summary.top1_agreement.value}
     return {"tokens": summary.tokens, **found}
@@ -124,7 +124,7 @@ def nothing_changed(workbench: Workbench, tokens: int = 4096) -> dict[str, float
 def flops(workbench: Workbench) -> dict[str, float]:
     """Of one token after others, ours beside what torch counts of every matrix product."""
     ours = workbench.cost(Recipe()).flops_per_token.value
-    counted = workbench.step(lambda: torch_counts(workbench.loaded.model, COST_CONTEXT - 1))
+    counted = workbench.engine.step(lambda: torch_counts(workbench.loaded.model, COST_CONTEXT - 1))
     return {"ours": ours, **counted, "difference": ours - sum(counted.values())}
 
 
@@ -148,12 +148,12 @@ def torch_counts(model: Any, behind: int) -> dict[str, int]:
 def same_against_same(workbench: Workbench, runs: int = 10, rounds: int = 5, decode_steps: int = 8) -> dict[str, Any]:
     """A/A: the original timed in turns with a copy of itself that has memory of its own."""
     base = workbench.loaded.model
-    twin = workbench.step(lambda: copy.deepcopy(base))
+    twin = workbench.engine.step(lambda: copy.deepcopy(base))
     found: list[Speed] = []
     for _ in range(runs):
         watches = speed.Stopwatch(base, "dense"), speed.Stopwatch(twin, "dense")
         turns = speed.time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)
-        for _ in workbench.steps(turns):
+        for _ in workbench.engine.steps(turns):
             pass
         found.append(watches[1].speed(watches[0]))
     ratios = {"prefill": [each.prefill_ratio for each in found], "decode": [each.decode_ratio for each in found]}
@@ -175,7 +175,7 @@ def _scores(workbench: Workbench, model: Any, tokens: int) -> list[quality.Score
 
     for passage in workbench.passages:
         if sum(s.tokens for s in scores) < tokens:
-            scores.append(workbench.step(partial(score, passage)))
+            scores.append(workbench.engine.step(partial(score, passage)))
     return scores
 
 

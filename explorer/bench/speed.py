@@ -141,7 +141,7 @@ def _best(workbench: Workbench, say: Callable[[str], None]) -> dict[str, Any]:
 def references(workbench: Workbench) -> quality.References:
     """The original's predictions on the text that the workbench was opened with."""
     passages = workbench.passages
-    return workbench.step(lambda: quality.References(workbench.loaded.model, passages, QUALITY_TOKENS))
+    return workbench.engine.step(lambda: quality.References(workbench.loaded.model, passages, QUALITY_TOKENS))
 
 
 def quality_rows(
@@ -152,7 +152,7 @@ def quality_rows(
     for recipe in QUALITY:
         say(f"Distance from the original: {recipe.words()}.")
         model = workbench.variants.unsettled(recipe).model
-        kl, tokens = workbench.step(partial(original.compare, model))
+        kl, tokens = workbench.engine.step(partial(original.compare, model))
         megabytes = size.stored_bytes(model) / 1e6
         rows.append({"recipe": recipe.words(), "megabytes": megabytes, "kl": kl, "tokens": tokens})
     return rows
@@ -162,7 +162,7 @@ def against_peers(
     workbench: Workbench, original: quality.References, gguf: Path, say: Callable[[str], None]
 ) -> list[dict[str, Any]] | None:
     """llama.cpp on the same weights and text; None where llama-cpp-python is not installed."""
-    return peers.run(gguf, original, say, workbench.step) if find_spec("llama_cpp") else None
+    return peers.run(gguf, original, say, workbench.engine.step) if find_spec("llama_cpp") else None
 
 
 def _decode(workbench: Workbench, say: Callable[[str], None]) -> dict[str, Any]:
@@ -199,9 +199,9 @@ def _race(workbench: Workbench, recipe: Recipe) -> tuple[Speed, Speed, Speed]:
         speed.Stopwatch(variant.model, variant.kernel),
     )
     turns = speed.time_in_turns(watches, rounds=9, decode_steps=8)
-    while workbench.step(lambda: next(turns, None)) is not None:
+    while workbench.engine.step(lambda: next(turns, None)) is not None:
         pass
-    plain, original, compressed = (workbench.step(watch.speed) for watch in watches)
+    plain, original, compressed = (workbench.engine.step(watch.speed) for watch in watches)
     return plain, original, compressed
 
 
@@ -210,7 +210,7 @@ def _bytes(workbench: Workbench, say: Callable[[str], None]) -> dict[str, Any]:
     recipes = list(every_recipe())
     equal = 0
     for recipe in recipes:
-        model = workbench.step(partial(_compressed, workbench, recipe))
+        model = workbench.engine.step(partial(_compressed, workbench, recipe))
         tensors = {name: tensor.contiguous() for name, tensor in tensors_of(model).items()}
         file = save(tensors)
         exported = len(file) - 8 - int.from_bytes(file[:8], "little")  # behind the header
@@ -241,7 +241,7 @@ def _identical(workbench: Workbench) -> bool:
         with torch.inference_mode():
             return torch.equal(workbench.loaded.model(input_ids=ids).logits, same(input_ids=ids).logits)
 
-    return bool(workbench.step(compare))
+    return bool(workbench.engine.step(compare))
 
 
 def _page(model: str, say: Callable[[str], None]) -> dict[str, Any] | None:

@@ -42,7 +42,9 @@ def _heal(options: argparse.Namespace) -> None:
     recipe = recipes[0]
     workbench = open_model(options)
     prepare(workbench, recipes)
-    original = workbench.step(lambda: quality.References(workbench.loaded.model, workbench.passages, options.tokens))
+    original = workbench.engine.step(
+        lambda: quality.References(workbench.loaded.model, workbench.passages, options.tokens)
+    )
     started = time.perf_counter()
     curve: tuple[HealStep, ...] | None = None
     with _until_interrupted() as stopped:
@@ -59,7 +61,7 @@ def _heal(options: argparse.Namespace) -> None:
     built["after"] = workbench.variants.unsettled(recipe)
     if options.control:
         built["control"] = _control(workbench, recipe)
-    kl = {word: workbench.step(partial(original.kl, one.model)) for word, one in built.items()}
+    kl = {word: workbench.engine.step(partial(original.kl, one.model)) for word, one in built.items()}
     record = {
         "recipe": recipe.to_dict(),
         "model": workbench.name,

@@ -48,8 +48,8 @@ def profile(
         return replace(
             old,
             roofline=_roofline(of, old, found.machine, batch),  # type: ignore[union-attr, arg-type]
-            parts=bench.step(lambda: parts.where(of, names, **long)),
-            energy=bench.step(lambda: _energy(of, old, grams)),
+            parts=bench.engine.step(lambda: parts.where(of, names, **long)),
+            energy=bench.engine.step(lambda: _energy(of, old, grams)),
         )
 
     found = replace(found, original=side(found.original, base, targets(base)))
@@ -65,7 +65,7 @@ def profile(
 
 def machine_of(bench: Workbench) -> Iterator[Machine]:
     """The machine with the kernel table for the shapes of this model, row by row the first time."""
-    return bench.steps(machine.measure(*machine.about(bench.loaded.model), hub.cache_folder() / "machine"))
+    return bench.engine.steps(machine.measure(*machine.about(bench.loaded.model), hub.cache_folder() / "machine"))
 
 
 def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:

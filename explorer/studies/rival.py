@@ -85,9 +85,9 @@ class Rivalry:
         if self.rival is None or self.rival.name != name:
             self.rival = None  # its memory first
             self._nats.pop(None, None)
-            place = yield from hub.locate(name, self.bench.step)
+            place = yield from hub.locate(name, self.bench.engine.step)
             yield f"Opening {name}."
-            self.rival = self.bench.step(partial(open_rival, place, self.bench.device))
+            self.rival = self.bench.engine.step(partial(open_rival, place, self.bench.device))
         return self.rival
 
     def meet(
@@ -111,7 +111,7 @@ class Rivalry:
                     yield (done + (read + share) / 4) / len(ours)
             watch = original if recipe == Recipe() else Stopwatch(variant.model, variant.kernel)
             watches = list(dict.fromkeys([original, watch, other]))
-            for turn in bench.steps(time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)):
+            for turn in bench.engine.steps(time_in_turns(watches, rounds=rounds, decode_steps=decode_steps)):
                 yield (done + (1 + turn / rounds) / 2) / len(ours)
             known = variant.size, bench.cost(recipe)
             met.append(self._contender(recipe.words(), recipe, known, watch))
@@ -141,7 +141,7 @@ class Rivalry:
         """The rival's text after a prompt, in its own chat template."""
         rival = self.rival
         assert rival
-        yield from self.bench.steps(
+        yield from self.bench.engine.steps(
             stream(
                 rival.model,
                 rival.tokenizer,
@@ -165,5 +165,5 @@ class Rivalry:
         nats = self._nats.setdefault(key, [])
         while len(nats) < len(self._pieces):
             piece = self._pieces[len(nats)]
-            nats.append(self.bench.step(partial(bytewise.nats_of, model, tokenizer, piece)))
+            nats.append(self.bench.engine.step(partial(bytewise.nats_of, model, tokenizer, piece)))
             yield len(nats) / len(self._pieces)

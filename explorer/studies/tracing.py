@@ -39,7 +39,7 @@ def trace(bench: Workbench, recipe: Recipe, prompt: Prompt) -> Iterator[int | Tr
     ids = prompt_ids(model, tokenizer, prompt.text, chat=prompt.chat)
     how = {"new_tokens": prompt.new_tokens, "seed": prompt.seed, "temperature": prompt.temperature}
     again = ""
-    for piece in bench.steps(stream(model, tokenizer, ids, **how)):  # type: ignore[arg-type]
+    for piece in bench.engine.steps(stream(model, tokenizer, ids, **how)):  # type: ignore[arg-type]
         again = piece.text
         yield piece.tokens
     compressed = bench.variant(recipe).model
@@ -50,9 +50,11 @@ def trace(bench: Workbench, recipe: Recipe, prompt: Prompt) -> Iterator[int | Tr
         with torch.no_grad():
             return quality.logits_of(of, whole)[first:].float().log_softmax(-1)
 
-    p, q = (bench.step(lambda each=each: logits(each)) for each in (model, compressed))  # type: ignore[misc]
+    p, q = (bench.engine.step(lambda each=each: logits(each)) for each in (model, compressed))  # type: ignore[misc]
     words = _words(tokenizer, written)
-    places = tuple(bench.step(lambda: [_place(word, a, b, tokenizer) for word, a, b in zip(words, p, q, strict=True)]))
+    places = tuple(
+        bench.engine.step(lambda: [_place(word, a, b, tokenizer) for word, a, b in zip(words, p, q, strict=True)])
+    )
     apart = (p.argmax(1) != q.argmax(1)).nonzero().flatten().tolist()
     parts = apart[0] if apart else None
     yield Trace(recipe=recipe, places=places, parts=parts, text=pieces[-1].text, again=again)
@@ -70,7 +72,7 @@ def inside(bench: Workbench, recipe: Recipe, name: str) -> Inside:
     if name not in names(bench):
         raise ValueError("there is no such matrix.")
     built, model = bench.variants.unsettled(recipe).model, bench.loaded.model
-    return bench.step(lambda: look(name, model.get_submodule(name), built.get_submodule(name)))
+    return bench.engine.step(lambda: look(name, model.get_submodule(name), built.get_submodule(name)))
 
 
 def _words(tokenizer: Any, written: list[int]) -> list[str]:

@@ -142,12 +142,12 @@ def _measured(bench: Workbench, known: Known) -> Iterator[float]:
     unknown = [target for target in found if target.name not in rows]
     if unknown or known["gone"] is None:
         check_memory(8 * sum(p.numel() for p in base.parameters()))
-        exact = bench.step(lambda: copy.deepcopy(base).float())
+        exact = bench.engine.step(lambda: copy.deepcopy(base).float())
     if unknown:
-        small = bench.step(lambda: quality.decoded(bench.variants.unsettled(MEASURED.recipe).model).float())
+        small = bench.engine.step(lambda: quality.decoded(bench.variants.unsettled(MEASURED.recipe).model).float())
         names = {target.name for target in unknown}
         swapped = [target for target in targets(base) if target.name in names or target.tied_to in names]
-        for target, kl in bench.steps(layers.alone(exact, small, swapped, ids)):
+        for target, kl in bench.engine.steps(layers.alone(exact, small, swapped, ids)):
             rows[target.name] = {"kl": kl, "errors": {}}
             yield 0.6 * len(rows) / len(found)
         del small
@@ -156,11 +156,11 @@ def _measured(bench: Workbench, known: Known) -> Iterator[float]:
         if any(way.name not in rows[target.name]["errors"] for target in places):
             built = bench.variants.unsettled(way.recipe).model
             for target in places:
-                error = bench.step(lambda built=built, target=target: _error(bench, built, target))  # type: ignore[misc]
+                error = bench.engine.step(lambda built=built, target=target: _error(bench, built, target))  # type: ignore[misc]
                 rows[target.name]["errors"][way.name] = error
             yield 0.6 + 0.35 * done / len(WAYS)
     if known["gone"] is None:
-        lost = [bench.step(lambda count=count: _without(bench, exact, ids, count)) for count in DROPPED]  # type: ignore[misc]
+        lost = [bench.engine.step(lambda count=count: _without(bench, exact, ids, count)) for count in DROPPED]  # type: ignore[misc]
         known["gone"] = [one for one in lost if one]
 
 
@@ -272,7 +272,7 @@ def _times(bench: Workbench) -> Times:
     about = (*machine.about(bench.loaded.model), hub.cache_folder() / "machine")
     known = machine.recall(*about)
     if known is None:
-        *_, known = bench.steps(machine.measure(*about))
+        *_, known = bench.engine.steps(machine.measure(*about))
     return {(each.kernel, each.shape): each.ms.value for each in known.products if each.tokens == 1}
 
 

@@ -102,7 +102,7 @@ def test_a_rival_is_found_beside_the_steps_on_the_model_and_opened_in_one(
     sentences = list(Rivalry(workbench).opening(str(folders["gpt2"])))
     assert sentences == [f"Opening {folders['gpt2']}."]
     assert threads["locate"] is threading.current_thread()
-    assert threads["open_place"] is workbench.step(threading.current_thread)
+    assert threads["open_place"] is workbench.engine.step(threading.current_thread)
 
 
 def test_what_is_known_is_not_read_again(workbench: Workbench, folders: dict[str, Path]) -> None:

@@ -9,12 +9,9 @@ import pytest
 import torch
 
 from explorer.layers.targets import targets
-from explorer.measure.evaluator import REFERENCE_TOKENS_KEPT
 from explorer.model.hub import Loaded
 from explorer.model.preflight import ModelRejected
-from explorer.values.measurement import Measurement
 from explorer.values.prompt import Prompt
-from explorer.values.quality import Contributions
 from explorer.values.recipe import Recipe
 from explorer.workbench.variants import KEPT
 from explorer.workbench.workbench import Workbench
@@ -117,22 +114,6 @@ def test_nothing_is_held_while_a_visitor_reads(unprepared: Workbench) -> None:
         assert len(ids_of(unprepared, other)) == 12
 
 
-def test_judging_the_original_finds_no_difference(workbench: Workbench) -> None:
-    found = list(workbench.evaluate(Recipe(), 10**9))
-    assert len(found) == len(workbench.passages) and found[-1].kl.value == 0 and found[-1].top1_agreement.value == 1
-    assert [quality.tokens for quality in found] == sorted(quality.tokens for quality in found)
-    assert len(list(workbench.evaluate(Recipe(), 1))) == 1
-
-
-def test_references_are_kept_up_to_a_limit_and_change_nothing(workbench: Workbench) -> None:
-    first = list(workbench.evaluate(RECIPES[0], 10**9))[-1]
-    assert workbench.evaluator.references
-    assert sum(map(len, workbench.evaluator.references.values())) <= REFERENCE_TOKENS_KEPT
-    assert list(workbench.evaluate(RECIPES[0], 10**9))[-1] == first
-    workbench.evaluator.references.clear()
-    assert list(workbench.evaluate(RECIPES[0], 10**9))[-1] == first
-
-
 def test_what_needs_the_calibration_waits_for_it(unprepared: Workbench) -> None:
     for recipe in (*RECIPES, Recipe(depth=0.5), Recipe(bits=4, quant="gptq")):
         assert unprepared.preview(recipe).file_bytes.value > 0
@@ -200,13 +181,6 @@ def test_what_was_measured_is_kept_and_adds_up(workbench: Workbench) -> None:
     assert found.seconds["apply"] > 0 and found.seconds["load"] > 0
 
 
-def test_measuring_in_one_go_finds_everything(workbench: Workbench) -> None:
-    found = workbench.measure(Recipe(bits=4), tokens=20, rounds=1)
-    assert isinstance(found, Measurement) and found is workbench.measured(Recipe(bits=4))
-    assert found.speed is not None and found.quality is not None and found.seconds["measure"] > 0
-    assert "int4" in found.speed.kernel and found.quality.kl.value > 0
-
-
 def test_cost_counts_attention_of_fused_and_of_separate_projections(folders: dict[str, Path]) -> None:
     for name, layers in (("llama", 2), ("gpt2", 2), ("neox", 1)):
         bench = Workbench(str(folders[name])).load()
@@ -245,17 +219,6 @@ def test_a_prompt_that_cannot_be_used_leaves_the_workbench_free(workbench: Workb
         ids_of(workbench, RECIPES[0], Prompt(text="xyz " * 4000, chat=False))
     assert len(ids_of(workbench, RECIPES[0])) == 12
     assert threading.active_count() <= before
-
-
-def test_a_combined_setting_is_taken_apart(workbench: Workbench) -> None:
-    whole = Recipe(bits=4, sparsity=0.5)
-    *shares, found = workbench.contributions(whole, tokens=10)
-    assert all(isinstance(share, float) for share in shares) and shares == sorted(shares)
-    assert isinstance(found, Contributions) and set(found.alone) == {"bits", "pruning"}
-    for name, one in (("bits", Recipe(bits=4)), ("pruning", Recipe(sparsity=0.5))):
-        assert found.alone[name].value == list(workbench.evaluate(one, 10))[-1].kl.value
-    with pytest.raises(ValueError, match="fewer than two"):
-        next(workbench.contributions(Recipe(bits=4), tokens=10))
 
 
 def test_no_curve_is_measured_before_the_facts_are_known(unprepared: Workbench) -> None:

@@ -93,7 +93,7 @@ def test_a_download_is_told_holds_nobody_up_and_ends_at_stop(
     def fetch(name: str) -> Iterator[str]:
         try:
             while True:
-                assert desk.bench.step(threading.current_thread) is not threading.current_thread()
+                assert desk.bench.engine.step(threading.current_thread) is not threading.current_thread()
                 yield f"Downloading {name}."
         finally:
             ended.append(threading.current_thread())
