@@ -25,8 +25,9 @@ from explorer.values.performance import Speed, verdict
 from explorer.values.quality import Quality
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
+from explorer.workbench.measuring import CURVE_TOKENS
 from explorer.workbench.techniques import apart
-from explorer.workbench.workbench import COST_CONTEXT, CURVE_TOKENS, Workbench
+from explorer.workbench.workbench import COST_CONTEXT, Workbench
 
 FIGURES: dict[str, Callable[[Quality], Reading]] = {
     "kl": lambda q: q.kl,

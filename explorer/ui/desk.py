@@ -39,23 +39,28 @@ class Desk:
         self.visits, self.patience = Visits(), Patience()
         self._recorded: OrderedDict[Ask, tuple[str, View]] = OrderedDict()
 
-    def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...] | None, View]]:
-        """First view of a visit: waits for the model, then sets the controls from the address."""
-        while not self.bench.ready.wait(0.3):
-            if self.bench.problem:
-                yield None, View(status=Status(self.bench.problem, "error"))
-                return
-            yield None, View(status=Status(say("loading", message=self.bench.message), "loading"))
+    def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...], View]]:
+        """First views of a visit, each with values of the recipe's controls, None where one stays: what the address
+        says of them at once, for who moves one while the model is waited for means it; the rest when it is there."""
         recipe, status = Recipe(), Status(say("ready"), "ready")
         try:
             known = Recipe().to_dict()
             recipe = Recipe.from_dict({k: v for k, v in query.items() if k in known})
         except ValueError as error:
             status = failure(error)
+        plain = controls_from(Recipe())
+        asked = tuple(None if value == plain[i] else value for i, value in enumerate(controls_from(recipe)))
+        left = (None,) * len(plain)
+        yield asked, NOTHING
+        while not self.bench.ready.wait(0.3):
+            if self.bench.problem:
+                yield left, View(status=Status(self.bench.problem, "error"))
+                return
+            yield left, View(status=Status(say("loading", message=self.bench.message), "loading"))
         loaded = self.bench.loaded
         opened = Opened(source=f"{loaded.name}, from {loaded.source}.", notes=self.bench.notes(), query=query)
         numbers, plane = self.known.numbers(recipe), self.known.plane(recipe)
-        yield controls_from(recipe), View(opened=opened, numbers=numbers, plane=plane, status=status)
+        yield left, View(opened=opened, numbers=numbers, plane=plane, status=status)
 
     def preset(self, name: str) -> tuple[Any, ...]:
         """Values of the recipe's controls."""

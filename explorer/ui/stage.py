@@ -75,6 +75,7 @@ class Stage:
         self.opened = self.page.load(self._start, None, opening, **how)
         self.run(self.opened.then)
         self.page.unload(self._leave)
+        self._keep_what_is_typed()
         for arrows in self._arrows:
             arrows()
 
@@ -153,8 +154,14 @@ class Stage:
 
     def _start(self, request: gr.Request) -> Iterator[Any]:
         for values, view in self.desk.start(dict(request.query_params)):
-            knobs = [gr.skip()] * len(self.recipe) if values is None else list(values)
-            yield [*knobs, *(skip(draw(view)) for _, draw in self._first), *self.drawn(view)]
+            yield [*map(skip, values), *(skip(draw(view)) for _, draw in self._first), *self.drawn(view)]
+
+    def _keep_what_is_typed(self) -> None:
+        """Gradio sets what is behind a door once more some frames after the door opens, over what was typed by then,
+        but not what it was told can be seen."""
+        typed = [block for block in self.page.blocks.values() if isinstance(block, gr.components.FormComponent)]
+        told = f"() => Array({len(typed)}).fill({{__type__: 'update', visible: true}})"
+        self.page.load(None, None, typed, js=told, api_visibility="private")
 
     def _leave(self, request: gr.Request) -> None:
         self.desk.visits.leave(session_of(request))
@@ -166,12 +173,17 @@ def html(value: str, **options: Any) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, **options)
 
 
+def typed_list(names: list[str], **options: Any) -> gr.Dropdown:
+    """A list that may be typed into. What is typed counts when the field is left; handlers say what is no name."""
+    return gr.Dropdown(names, allow_custom_value=True, **options)
+
+
 def on(trigger: Any) -> Callable[..., Any]:
     """How an arrow from one trigger, or from several, is drawn."""
     return (lambda *parts, **named: gr.on(trigger, *parts, **named)) if isinstance(trigger, Iterable) else trigger
 
 
-def skip(part: str | None) -> Any:
+def skip(part: Any) -> Any:
     """Gradio's word for no change."""
     return gr.skip() if part is None else part
 

@@ -1,5 +1,6 @@
 """The page in Chromium: a slider is dragged, the size follows, both texts appear, and nothing leaves this machine."""
 
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -40,6 +41,20 @@ CLICKS_STOP = """() => new MutationObserver((_, seen) => {
   seen.disconnect();
   document.querySelector('#stop').click();
 }).observe(document.querySelector('#status'), {subtree: true, childList: true, characterData: true})"""
+# The page itself opens a door, types into what is behind it as soon as that is there, and clicks in the same moment.
+TYPES_AT_ONCE = """([door, fields, button]) => new Promise((done, failed) => {
+  const typed = () => { try {
+    const inputs = fields.map(([field]) => document.querySelector(field));
+    if (!inputs.every(Boolean)) return setTimeout(typed);
+    for (const [i, input] of inputs.entries()) {
+      Object.getOwnPropertyDescriptor(Object.getPrototypeOf(input), 'value').set.call(input, fields[i][1]);
+      input.dispatchEvent(new Event('input', {bubbles: true}));
+    }
+    done(document.querySelector(button)?.click());
+  } catch (problem) { failed(problem); } };
+  if (door) [...document.querySelectorAll('button')].find(b => b.innerText.trim().startsWith(door)).click();
+  typed();
+})"""
 SERVED: set[str] = set()  # addresses that pages may ask
 STREAMS: dict[Page, set[Request]] = {}  # on which each page hears of what the server's queue does for it
 
@@ -284,6 +299,41 @@ def test_nonsense_in_an_exception_is_one_plain_sentence(page: Page, address: str
     expect(page.locator(".status[data-state=error]")).to_contain_text("layers must read NAME=bits:4")
 
 
+def test_what_is_typed_counts_at_once_and_stays(page: Page, address: str) -> None:
+    opened(page, address)
+    sent: list[str] = []
+    page.on("request", lambda r: sent.append(r.post_data or "") if r.method == "POST" else None)
+    text, number = ":is(input, textarea)", "input[type=number]"
+    takes = [(f"#takes-context {number}", "4321", 4321), (f"#takes-traffic {number}", "77", 77)]
+    for door, button, fields in (
+        ("", "#write", [(f"#{name} {number}", "7", 7) for name in ("length", "seed", "temperature")]),
+        ("", "#write", [(f"#prompt {text}", "the dog", "the dog")]),
+        ("Methods", "#write", [(f"#layers {text}", "mlp=bits:8", "mlp=bits:8"), (f"#depth {number}", "50", 50)]),
+        ("In full", "#write", []),
+        ("Start small", "#meet-rival", [(f"#rival-name {text}", "no/such", "no/such")]),
+        ("The best under", "#find-best", [(f"#budget-{name} {number}", "0.5", 0.5) for name in ("size", "ms", "kl")]),
+        ("Large or small", "", takes),
+    ):
+        sent.clear()
+        page.evaluate(TYPES_AT_ONCE, [door, [field[:2] for field in fields], button or "none"])
+        page.wait_for_timeout(500)
+        for field, shown, value in fields:
+            expect(page.locator(field)).to_have_value(shown, timeout=1)
+            assert any(value in json.loads(body)["data"] for body in sent), f"{field} was not sent"
+        page.locator("#stop").click()
+        settled(page)
+
+
+def test_a_name_typed_into_a_list_counts_where_it_is_left(page: Page, address: str) -> None:
+    opened(page, address)
+    page.locator("#detail > button").click()
+    page.get_by_role("tab", name="Large or small: what it takes").click()
+    for name, shown in (("falcon-7b", "falcon-7b"), ("no such", "not in the catalogue")):
+        page.locator("#takes-second input").fill(name)
+        page.locator("h1").click()
+        expect(page.locator("#takes-table")).to_contain_text(shown)
+
+
 def test_stop_stops(page: Page, address: str) -> None:
     opened(page, address, "?bits=4")
     settled(page)
@@ -330,10 +380,7 @@ def test_a_hostile_model_runs_nothing(page: Page, model: Path, tmp_path: Path) -
         expect(page.locator(".heat")).to_contain_text(evil)
         done(page)
         page.get_by_role("tab", name="Start small instead?").click()
-        settled(page)
-        name = page.locator("#rival-name input, #rival-name textarea")
-        name.fill(str(bad))
-        name.press("Tab")
+        page.locator("#rival-name input, #rival-name textarea").fill(str(bad))
         page.locator("#meet-rival").click()
         expect(page.locator("#rival-table, .status[data-state=error]").first).to_contain_text(evil)
         done(page)
@@ -464,15 +511,8 @@ def test_a_rival_is_opened_compared_and_drawn(page: Page, address: str, folders:
     done(opened(page, address, "?bits=4"))
     page.locator("#detail > button").click()
     page.get_by_role("tab", name="Start small instead?").click()
-    settled(page)
-    name = page.locator("#rival-name input, #rival-name textarea")
-    for _ in range(3):  # whatever still settles in the browser may take the first click's place
-        name.fill(str(folders["gpt2"]))
-        name.press("Tab")
-        page.locator("#meet-rival").click()
-        with suppress(AssertionError):
-            expect(page.locator("#rival-table .verdicts p")).to_have_count(3, timeout=25_000)
-            break
+    page.locator("#rival-name input, #rival-name textarea").fill(str(folders["gpt2"]))
+    page.locator("#meet-rival").click()
     expect(page.locator("#rival-table .verdicts p")).to_have_count(3)
     for name in (str(folders["gpt2"]), "original", "4 bits"):
         expect(page.locator("#rival-table .rival tbody")).to_contain_text(name)

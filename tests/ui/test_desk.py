@@ -2,12 +2,14 @@ import re
 import threading
 from collections.abc import Iterator
 
+import gradio as gr
 import pytest
 
 from explorer.ui import markup
-from explorer.ui.asks import Controls, ask_from, controls_from
+from explorer.ui.asks import RECIPE_CONTROLS, Controls, ask_from, controls_from
 from explorer.ui.desk import Desk
 from explorer.ui.panels import cards, speed
+from explorer.ui.panels.sliders import main_controls, method_controls
 from explorer.ui.panels.speed import WORDS, SpeedInFull
 from explorer.ui.run import PROMPT_TOKENS, TIMING_ROUNDS
 from explorer.ui.view import NOTHING, Found, Status, View
@@ -144,17 +146,26 @@ def test_going_back_to_a_setting_measures_nothing_again(desk: Desk, values: Cont
 def test_the_page_says_how_loading_goes_and_what_went_wrong() -> None:
     bench = Workbench("./no/such/folder")
     start = Desk(bench).start({})
+    next(start)
     assert line_of(next(start)[1]).state == "loading"
     with pytest.raises(ValueError):
         bench.load()
     assert line_of(next(start)[1]).state == "error"
 
 
-def test_the_address_sets_the_controls(desk: Desk) -> None:
-    controls, view = list(desk.start({"bits": "4", "sparsity": "0.5", "__theme": "dark"}))[-1]
-    assert controls == controls_from(Recipe(bits=4, sparsity=0.5)) and line_of(view).state == "ready"
-    controls, view = list(desk.start({"bits": "5000"}))[-1]
-    assert controls == controls_from(Recipe()) and line_of(view).state == "error"
+def test_the_address_sets_the_controls_that_it_names_at_once_and_none_later(desk: Desk) -> None:
+    (first, _), *later = desk.start({"bits": "4", "sparsity": "0.5", "__theme": "dark"})
+    named = {RECIPE_CONTROLS[i]: value for i, value in enumerate(first) if value is not None}
+    assert named == {"sparsity": 50, "bits": "4", "quant": "search"} and line_of(later[-1][1]).state == "ready"
+    assert {value for controls, _ in later for value in controls} == {None}
+    (first, _), *later = desk.start({"bits": "5000"})
+    assert {*first} == {None} and line_of(later[-1][1]).state == "error"
+
+
+def test_a_page_whose_address_names_nothing_starts_at_the_original() -> None:
+    with gr.Blocks():
+        found = [control.value for control in (*main_controls(), *method_controls())]
+    assert tuple(found) == controls_from(Recipe())
 
 
 def test_two_visits_at_once_get_what_each_gets_alone(desk: Desk, values: Controls) -> None:

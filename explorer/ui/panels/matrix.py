@@ -12,7 +12,7 @@ from explorer.studies.tracing import inside, names
 from explorer.ui.asks import Ask, Controls
 from explorer.ui.desk import Desk
 from explorer.ui.markup import region
-from explorer.ui.stage import QUICK, Stage
+from explorer.ui.stage import QUICK, Stage, typed_list
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.matrices import Inside
@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 560, 180
 def place(stage: Stage) -> None:
     """Which matrix, a button, and the pictures below."""
     with gr.Row(elem_id="inside-ask"):
-        which = gr.Dropdown([], label=WORDS["matrix"], elem_id="matrix", scale=0, min_width=320)
+        which = typed_list([], label=WORDS["matrix"], elem_id="matrix", scale=0, min_width=320)
         button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="look-inside")
     answer, matrix = stage.answer("inside-table"), Matrix(stage.desk)
 

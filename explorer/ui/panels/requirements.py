@@ -12,7 +12,7 @@ from explorer.takes import catalogue, requirements
 from explorer.takes.requirements import Costs, Takes
 from explorer.ui.desk import failure
 from explorer.ui.markup import bar, number, paragraph, status, table
-from explorer.ui.stage import QUICK, Stage, html
+from explorer.ui.stage import QUICK, Stage, html, typed_list
 from explorer.ui.words import words
 from explorer.values.reading import Reading
 
@@ -39,9 +39,9 @@ def controls(model: str) -> list[Any]:
     """The first model is the one that is open, where the catalogue has it."""
     there, here = names(), catalogue.find(model.removesuffix("-Instruct"))
     return [
-        gr.Dropdown(there, value=here.id if here else there[0], label=WORDS["first"], elem_id="takes-first"),
-        gr.Dropdown(there, value=LARGE, label=WORDS["second"], elem_id="takes-second"),
-        gr.Dropdown([str(b) for b in requirements.BITS], value="16", label=WORDS["bits"], elem_id="takes-bits"),
+        typed_list(there, value=here.id if here else there[0], label=WORDS["first"], elem_id="takes-first"),
+        typed_list(there, value=LARGE, label=WORDS["second"], elem_id="takes-second"),
+        typed_list([str(b) for b in requirements.BITS], value="16", label=WORDS["bits"], elem_id="takes-bits"),
         gr.Number(2048, label=WORDS["context"], precision=0, elem_id="takes-context"),
         gr.Number(100, label=WORDS["traffic"], elem_id="takes-traffic"),
     ]
