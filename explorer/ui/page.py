@@ -1,40 +1,32 @@
 """What the page consists of, from top to bottom. Each panel draws itself and its arrows: adding one is its file, its
 table of words and its line here."""
 
+import importlib
 from types import ModuleType
 
 import gradio as gr
 
 from explorer.ui.desk import Desk
-from explorer.ui.panels import (
-    address,
-    blind,
-    budget,
-    calibration,
-    cards,
-    figures,
-    header,
-    layers,
-    matrix,
-    plot,
-    presets,
-    requirements,
-    rival,
-    scenes,
-    sliders,
-    speed,
-    status,
-    texts,
-    tried,
-    words,
-)
+from explorer.ui.panels import address, calibration, cards, header, plot, presets, scenes, sliders, status, texts
 from explorer.ui.stage import Stage
-from explorer.ui.words import words as words_of
+from explorer.ui.words import words
 from explorer.workbench.workbench import Workbench
 
-WORDS = words_of("page")
-QUESTIONS: list[ModuleType] = [figures, words, layers, matrix, speed, tried]  # about the setting, in the first tab
-TABS: list[ModuleType] = [blind, rival, budget, requirements]
+WORDS = words("page")
+QUESTIONS = (  # about the setting, in the first tab; their answers stand below all of them
+    "figures",
+    "words",
+    "layers",
+    "matrix",
+    "speed",
+    "tried",
+)
+TABS = (  # each a tab of its own
+    "blind",
+    "rival",
+    "budget",
+    "requirements",
+)
 
 
 def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
@@ -55,15 +47,20 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
                 texts.place(stage)
         with gr.Accordion(WORDS["details"], open=False, elem_id="detail"):
             with gr.Tab(WORDS["this"]):
-                for panel in QUESTIONS:
-                    panel.place(stage)
+                for name in QUESTIONS:
+                    panel(name).place(stage)
                 stage.place_answers()
-            for panel in TABS:
-                with gr.Tab(panel.WORDS["tab"]) as stage.tab:
-                    panel.place(stage)
+            for name in TABS:
+                with gr.Tab(panel(name).WORDS["tab"]) as stage.tab:
+                    panel(name).place(stage)
         scenes.place(stage)
         status.place(stage)
         address.place(stage)
         stage.connect()
     page.queue(max_size=64)
     return page
+
+
+def panel(name: str) -> ModuleType:
+    """A panel by its file's name: it has `place(stage)`, and in a tab of its own WORDS["tab"]."""
+    return importlib.import_module(f"explorer.ui.panels.{name}")
