@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
@@ -18,7 +17,6 @@ from playwright.sync_api import Page, sync_playwright
 from explorer.values.reading import Reading
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-APP = Path(__file__).resolve().parent.parent / "app.py"
 # An input counts as answered when the cards name the slider's value. Observers, not polling: a browser that polls takes
 # a core from the model.
 WATCH = """() => { window.waits = []; let moved = null;
@@ -107,7 +105,7 @@ def _served(model: str) -> Iterator[tuple[str, float, float]]:
     """(address, seconds until the page answers, seconds until the model is open)."""
     started = time.perf_counter()
     server = subprocess.Popen(
-        [sys.executable, str(APP), "--model", model], cwd=APP.parent, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "explorer", "--model", model, "--no-browser"], stdout=subprocess.PIPE, text=True
     )
     try:
         assert server.stdout

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from explorer.bench import speed
+from explorer.bench import speed, tables
 from explorer.commands.options import Commands, open_model, tell
 
 
@@ -14,11 +14,16 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     parser.add_argument("--text", type=Path, help="text for the distances; the project's own by default")
     parser.add_argument("--peers", type=Path, metavar="GGUF", help="a GGUF of the same weights, for llama.cpp")
     parser.add_argument("--out", type=Path, help="also write the JSON to this file")
+    parser.add_argument("--figures", type=Path, metavar="MD", help="also write the tables into this document")
     parser.set_defaults(run=_bench)
 
 
 def _bench(options: argparse.Namespace) -> None:
-    result = json.dumps(speed.run(open_model(options), tell, options.peers), indent=2)
+    found = speed.run(open_model(options), tell, options.peers)
+    result = json.dumps(found, indent=2)
     if options.out:
         options.out.write_text(result + "\n", encoding="utf-8")
+    if options.figures:
+        document = tables.insert(options.figures.read_text(encoding="utf-8"), found)
+        options.figures.write_text(document, encoding="utf-8")
     print(result)
