@@ -10,6 +10,7 @@ from explorer.ui import markup
 from explorer.ui.asks import Controls
 from explorer.ui.desk import STOPPED, Desk
 from explorer.ui.view import View
+from explorer.ui.words import Words
 
 Draw = Callable[[View], str | None]
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "preprocess": False}
@@ -42,6 +43,10 @@ class Stage:
     @property
     def parts(self) -> list[gr.HTML]:
         return [part for part, _ in self._parts]
+
+    def control(self, name: str) -> Any:
+        """One control of the recipe."""
+        return self.recipe[Controls._fields.index(name)]
 
     # what a panel says of itself
 
@@ -108,16 +113,27 @@ class Stage:
 
         return on(trigger)(refreshed, self.controls, self.parts, api_visibility="private", **QUICK)
 
-    def study(self, trigger: Any, work: Any, answer: gr.HTML, name: str, more: Sequence[Any] = ()) -> Any:
-        """`work(controls, session, *more)` tells (HTML, status line) as it comes, into `answer` and the status line."""
+    def study(
+        self, trigger: Any, find: Any, answer: gr.HTML, name: str, more: Sequence[Any] = (), visit: bool = False
+    ) -> Any:
+        """`find(ask, *more)` tells (HTML, status line) as it comes, into `answer` and the status line; `visit`: it
+        takes the visit's name behind the ask. What is typed into `more` while an answer is under way counts too."""
+        mode = "multiple" if more else "once"
 
         def streamed(request: gr.Request, *values: Any) -> Iterator[Any]:
-            count = len(Controls._fields)
-            for found, line in work(Controls(*values[:count]), session_of(request), *values[count:]):
+            count, session = len(Controls._fields), session_of(request)
+            extra = [*[session] * visit, *values[count:]]
+            for found, line in self.desk.study(Controls(*values[:count]), session, lambda ask: find(ask, *extra)):
                 yield [skip(found), skip(line and markup.status(line))]
 
-        outputs = [answer, self.status]
-        return on(trigger)(self.until_stop(streamed), [*self.controls, *more], outputs, api_name=name, **HEAVY)
+        outputs, work = [answer, self.status], self.until_stop(streamed)
+        return on(trigger)(work, [*self.controls, *more], outputs, api_name=name, trigger_mode=mode, **HEAVY)
+
+    def question(self, words: Words, find: Any, ids: tuple[str, str], name: str) -> None:
+        """A hint, a button and a place for the answer, with these ids; the button asks for the study `find`."""
+        html(markup.paragraph(words["hint"]))
+        button, answer = gr.Button(words["button"], size="sm", scale=0, elem_id=ids[0]), self.answer(ids[1])
+        self.later(lambda: self.study(button.click, find, answer, name))
 
     def scene(self, trigger: Any, work: Any, **named: Any) -> Any:
         """`work(controls, session)` tells (values of the recipe's controls or None, view)."""

@@ -1,6 +1,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import gradio as gr
 import pytest
@@ -10,7 +11,7 @@ from explorer.ui.asks import RECIPE_CONTROLS, Controls, ask_from, controls_from
 from explorer.ui.desk import Desk
 from explorer.ui.panels import cards, speed
 from explorer.ui.panels.sliders import main_controls, method_controls
-from explorer.ui.panels.speed import WORDS, SpeedInFull
+from explorer.ui.panels.speed import WORDS
 from explorer.ui.run import PROMPT_TOKENS, TIMING_ROUNDS
 from explorer.ui.view import NOTHING, Found, Status, View
 from explorer.values.performance import Performance, Side
@@ -198,11 +199,11 @@ def test_speed_in_full_streams_and_ends_at_stop(desk: Desk, values: Controls, mo
             yield Performance(recipe=asked, model="m", original=side, compressed=side)
 
     monkeypatch.setattr(speed, "profile", study)
-    *_, (tables, status) = SpeedInFull(desk).answer(values, "a")
+    *_, (tables, status) = desk.study(values, "a", partial(speed.found, desk))
     assert WORDS["limits"]["title"] in (tables or "") and status and status.state == "done" and told == [0, 1, 2]
     told.clear()
     seen = []
-    for found in SpeedInFull(desk).answer(values, "a"):
+    for found in desk.study(values, "a", partial(speed.found, desk)):
         seen.append(found)
         desk.stop("a")
     assert told == [0, 1]  # the step after the one that was shown is the last
@@ -244,5 +245,5 @@ def test_a_fault_in_a_study_is_one_sentence(desk: Desk, values: Controls, monkey
         yield
 
     monkeypatch.setattr(speed, "profile", broken)
-    *_, (tables, status) = SpeedInFull(desk).answer(values, "a")
+    *_, (tables, status) = desk.study(values, "a", partial(speed.found, desk))
     assert tables is None and status and status.state == "error" and "a bug" not in status.sentence

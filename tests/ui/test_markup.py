@@ -1,4 +1,5 @@
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -6,10 +7,7 @@ import pytest
 from explorer.ui.asks import Controls
 from explorer.ui.desk import Desk
 from explorer.ui.markup import number, plain, status
-from explorer.ui.panels import cards, header, tried
-from explorer.ui.panels.figures import Figures
-from explorer.ui.panels.layers import Layers
-from explorer.ui.panels.words import WordByWord
+from explorer.ui.panels import cards, figures, header, layers, tried, words
 from explorer.ui.view import Status, View
 from explorer.ui.word_diff import marked, pane
 from explorer.values.reading import Reading
@@ -89,8 +87,8 @@ def test_no_number_anywhere_in_full_is_without_its_badge(desk: Desk, values: Con
     """What a whole visit shows, each figure drawn by `number`; left are names, counts of tokens and settings."""
     desk.preview(values, "a")
     shown = [cards.draw(view) for view in desk.live(values, "a")]
-    for panel in (Figures(desk), WordByWord(desk), Layers(desk)):
-        shown += [part for part, _ in panel.answer(values, "a")]
+    for panel in (figures, words, layers):
+        shown += [part for part, _ in desk.study(values, "a", partial(panel.found, desk))]
     shown.append(tried.settings(desk.bench).partition("</p>")[2])
     for html in filter(None, shown):
         naked = re.sub(r'<span class="number">[^<]+</span><span class="badge \w+"[^>]*>\w+</span>', "", html)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from explorer.measure.repetition import prompts
 from explorer.studies import blind
-from explorer.ui.asks import Ask, Controls
+from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
 from explorer.ui.markup import end, number, paragraph, table
 from explorer.ui.stage import QUICK, Stage, html, session_of
@@ -33,7 +33,7 @@ def place(stage: Stage) -> None:
     guessing, blind_test = html("", elem_id="blind-table"), BlindTest(stage.desk)
 
     def arrows() -> None:
-        stage.study(pair.click, blind_test.pair, guessing, "blind")
+        stage.study(pair.click, blind_test.pair, guessing, "blind", visit=True)
         for side, button in enumerate(sides):
 
             def vote(request: gr.Request, side: int = side) -> str:
@@ -63,11 +63,6 @@ class BlindTest:
         self._visits: OrderedDict[str, Visit] = OrderedDict()
         self._chance = random.Random()
 
-    def pair(self, values: Controls, session: str) -> Iterator[Found]:
-        """Two texts of the setting, for another prompt each time; (both, status line)."""
-        visit = self._visit(session)
-        yield from self.desk.study(values, session, lambda ask: self._pair(ask, visit))
-
     def answer(self, side: int, session: str) -> str:
         """Whether side 0 (A) or 1 (B) was the compressed one, and all results so far."""
         visit = self._visit(session)
@@ -80,7 +75,9 @@ class BlindTest:
         told = verdict.format(side="AB"[compressed], words=recipe.words())
         return f"<p><b>{escape(told)}</b></p>" + visit.shown + self._results(visit)
 
-    def _pair(self, ask: Ask, visit: Visit) -> Iterator[Found]:
+    def pair(self, ask: Ask, session: str) -> Iterator[Found]:
+        """Two texts of the setting, for another prompt each time; (both, status line)."""
+        visit = self._visit(session)
         if ask.recipe == Recipe():
             raise ValueError(WORDS["nothing"])
         yield from self.desk.applied(ask.recipe)

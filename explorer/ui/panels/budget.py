@@ -13,7 +13,7 @@ from explorer.model import hub
 from explorer.model.plan import Factor, plans
 from explorer.studies import budget, trade
 from explorer.studies.budget import Choice, Limits
-from explorer.ui.asks import Controls
+from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
 from explorer.ui.markup import number, paragraph, region, table
 from explorer.ui.run import LIVE_TOKENS
@@ -36,7 +36,7 @@ def place(stage: Stage) -> None:
     answer, budgets = html("", elem_id="budget-table"), BudgetPanel(stage.desk)
 
     def arrows() -> None:
-        finding = stage.study(button.click, budgets.find, answer, "budget", most)
+        finding = stage.study(button.click, budgets.find, answer, "budget", [stage.control("level"), *most])
         stage.refresh(finding.then)
 
     stage.later(arrows)
@@ -49,12 +49,9 @@ class BudgetPanel:
         self.desk, self.bench = desk, desk.bench
         self._now: dict[str, tuple[list[trade.Trade], float]] = {}  # by model: timed once a visit
 
-    def find(self, values: Controls, session: str, *most: object) -> Iterator[Found]:
+    def find(self, ask: Ask, level: object, *most: object) -> Iterator[Found]:
         """`most`: million bytes, ms a token and nats; nothing or 0 is no limit."""
-        level = "best" if values.level == "best" else "live"
-        yield from self.desk.study(values, session, lambda _: self._find(limits_of(most), level))
-
-    def _find(self, limits: Limits, level: str) -> Iterator[Found]:
+        limits = limits_of(most)
         for share in self.bench.prepare():
             yield None, Status(say("preparing", share=f"{share * 100:.0f}"), "busy")
         found: list[trade.Trade] = []
@@ -69,7 +66,7 @@ class BudgetPanel:
             name = self.bench.fingerprint
             self._now[name] = self._now.get(name) or budget.as_now(self.bench, found)
             found, rest = self._now[name]
-        choice = budget.choose(self.bench, found, limits, rest=rest, level=level)
+        choice = budget.choose(self.bench, found, limits, rest=rest, level="best" if level == "best" else "live")
         both = [one for one in (choice, choice.runner_up) if one]
         known: list[Measurement] = []
         for one in both:

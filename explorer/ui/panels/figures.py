@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
-import gradio as gr
-
-from explorer.ui.asks import Ask, Controls
+from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
-from explorer.ui.markup import bar, end, number, paragraph, table
-from explorer.ui.stage import Stage, html
+from explorer.ui.markup import bar, end, number, table
+from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.footprint import Breakdown
@@ -23,43 +22,31 @@ APART_TOKENS = 1024  # on which each technique is judged by itself
 
 def place(stage: Stage) -> None:
     """A button, and the tables below."""
-    html(paragraph(WORDS["hint"]))
-    button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="measure-numbers")
-    answer, figures = stage.answer("numbers-table"), Figures(stage.desk)
-    stage.later(lambda: stage.study(button.click, figures.answer, answer, "numbers"))
+    stage.question(WORDS, partial(found, stage.desk), ("measure-numbers", "numbers-table"), "numbers")
 
 
-class Figures:
-    """Of one desk."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.bench = desk, desk.bench
-
-    def answer(self, values: Controls, session: str) -> Iterator[Found]:
-        """Passage by passage, then the bytes, then the techniques."""
-        yield from self.desk.study(values, session, self._found)
-
-    def _found(self, ask: Ask) -> Iterator[Found]:
-        recipe = ask.recipe
-        yield from self.desk.applied(recipe)
+def found(desk: Desk, ask: Ask) -> Iterator[Found]:
+    """Passage by passage, then the bytes, then the techniques."""
+    recipe = ask.recipe
+    yield from desk.applied(recipe)
+    yield _busy(None, "floor")
+    for _ in desk.bench.noise_floor():
         yield _busy(None, "floor")
-        for _ in self.bench.noise_floor():
-            yield _busy(None, "floor")
-        for share in self.bench.read_original():
-            yield _busy(None, "reading", share=f"{share * 100:.0f}")
-        tables = ""
-        for quality in self.bench.evaluate(recipe, ALL_TOKENS):
-            tables = statistics(quality) + slices(quality.by_kind)
-            yield tables, Status(words("status").say("judging", tokens=quality.tokens), "busy")
-        yield _busy(tables, "zipping")
-        tables += parts(self.bench.breakdown(recipe)) + beside(self.bench.beside(recipe))
-        if apart(recipe):
-            for found in self.bench.contributions(recipe, APART_TOKENS):
-                if isinstance(found, float):
-                    yield _busy(tables, "apart", share=f"{found * 100:.0f}")
-                else:
-                    tables += contributions(found)
-        yield tables, Status(WORDS.say("done", words=recipe.words()), "done")
+    for share in desk.bench.read_original():
+        yield _busy(None, "reading", share=f"{share * 100:.0f}")
+    tables = ""
+    for quality in desk.bench.evaluate(recipe, ALL_TOKENS):
+        tables = statistics(quality) + slices(quality.by_kind)
+        yield tables, Status(words("status").say("judging", tokens=quality.tokens), "busy")
+    yield _busy(tables, "zipping")
+    tables += parts(desk.bench.breakdown(recipe)) + beside(desk.bench.beside(recipe))
+    if apart(recipe):
+        for part in desk.bench.contributions(recipe, APART_TOKENS):
+            if isinstance(part, float):
+                yield _busy(tables, "apart", share=f"{part * 100:.0f}")
+            else:
+                tables += contributions(part)
+    yield tables, Status(WORDS.say("done", words=recipe.words()), "done")
 
 
 def _busy(tables: str | None, key: str, **values: object) -> Found:

@@ -4,15 +4,14 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from html import escape
 
-import gradio as gr
-
-from explorer.ui.asks import Ask, Controls
+from explorer.ui.asks import Ask
 from explorer.ui.color import color
 from explorer.ui.desk import Desk
-from explorer.ui.markup import number, paragraph, plain, region, table
-from explorer.ui.stage import Stage, html
+from explorer.ui.markup import number, plain, region, table
+from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.matrices import LayerReading
@@ -31,35 +30,24 @@ FIGURES: dict[str, Callable[[LayerReading], Reading]] = {
 
 def place(stage: Stage) -> None:
     """A button, and the strips and the table below."""
-    html(paragraph(WORDS["hint"]))
-    button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="measure-layers")
-    answer, layers = stage.answer("layer-table"), Layers(stage.desk)
-    stage.later(lambda: stage.study(button.click, layers.answer, answer, "layers"))
+    stage.question(WORDS, partial(found, stage.desk), ("measure-layers", "layer-table"), "layers")
 
 
-class Layers:
-    """Of one desk."""
+def found(desk: Desk, ask: Ask) -> Iterator[Found]:
+    """Layer by layer."""
+    recipe = ask.recipe
+    if recipe == Recipe():
+        raise ValueError("nothing is compressed yet.")
+    yield from desk.applied(recipe)
+    rows: list[LayerReading] = []
+    for rows in desk.bench.layers(recipe):
+        yield _drawn(desk, recipe, rows), Status(WORDS.say("layers", done=len(rows)), "busy")
+    yield _drawn(desk, recipe, rows), Status(WORDS.say("layers", done=len(rows)), "done")
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.bench = desk, desk.bench
 
-    def answer(self, values: Controls, session: str) -> Iterator[Found]:
-        """Layer by layer."""
-        yield from self.desk.study(values, session, self._found)
-
-    def _found(self, ask: Ask) -> Iterator[Found]:
-        recipe = ask.recipe
-        if recipe == Recipe():
-            raise ValueError("nothing is compressed yet.")
-        yield from self.desk.applied(recipe)
-        rows: list[LayerReading] = []
-        for rows in self.bench.layers(recipe):
-            yield self._drawn(recipe, rows), Status(WORDS.say("layers", done=len(rows)), "busy")
-        yield self._drawn(recipe, rows), Status(WORDS.say("layers", done=len(rows)), "done")
-
-    def _drawn(self, recipe: Recipe, rows: list[LayerReading]) -> str:
-        known = self.bench.measured(recipe)
-        return strips(rows) + layer_table(rows, known.quality.kl if known and known.quality else None)
+def _drawn(desk: Desk, recipe: Recipe, rows: list[LayerReading]) -> str:
+    known = desk.bench.measured(recipe)
+    return strips(rows) + layer_table(rows, known.quality.kl if known and known.quality else None)
 
 
 def layer_table(rows: list[LayerReading], whole: Reading | None) -> str:

@@ -3,13 +3,14 @@ values with the cut."""
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from explorer.studies.tracing import inside, names
-from explorer.ui.asks import Ask, Controls
+from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
 from explorer.ui.markup import region
 from explorer.ui.stage import QUICK, Stage, typed_list
@@ -26,37 +27,24 @@ def place(stage: Stage) -> None:
     with gr.Row(elem_id="inside-ask"):
         which = typed_list([], label=WORDS["matrix"], elem_id="matrix", scale=0, min_width=320)
         button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="look-inside")
-    answer, matrix = stage.answer("inside-table"), Matrix(stage.desk)
+    answer, desk = stage.answer("inside-table"), stage.desk
 
     def fill() -> Any:
-        there = matrix.names()
+        there = names(desk.bench) if desk.bench.ready.is_set() else []
         return gr.Dropdown(there, value=there[len(there) // 2] if there else None)
 
     def arrows() -> None:
-        stage.study(button.click, matrix.answer, answer, "inside", [which])
+        stage.study(button.click, partial(found, desk), answer, "inside", [which])
         stage.opened.then(fill, None, which, api_visibility="private", **QUICK)
 
     stage.later(arrows)
 
 
-class Matrix:
-    """Of one desk."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.bench = desk, desk.bench
-
-    def names(self) -> list[str]:
-        """Names that `answer` takes; none before the model is there."""
-        return names(self.bench) if self.bench.ready.is_set() else []
-
-    def answer(self, values: Controls, session: str, name: str) -> Iterator[Found]:
-        """The matrix of this name, before and after."""
-        yield from self.desk.study(values, session, lambda ask: self._found(ask, name))
-
-    def _found(self, ask: Ask, name: str) -> Iterator[Found]:
-        yield from self.desk.applied(ask.recipe)
-        found = inside(self.bench, ask.recipe, name)
-        yield pictures(found), Status(WORDS.say("inside", matrix=name, words=ask.recipe.words()), "done")
+def found(desk: Desk, ask: Ask, name: str) -> Iterator[Found]:
+    """The matrix of this name, before and after."""
+    yield from desk.applied(ask.recipe)
+    shown = pictures(inside(desk.bench, ask.recipe, name))
+    yield shown, Status(WORDS.say("inside", matrix=name, words=ask.recipe.words()), "done")
 
 
 def pictures(found: Inside) -> str:

@@ -30,7 +30,7 @@ def place(stage: Stage) -> None:
 
     def arrows() -> None:
         changed = [tab.select, *(control.change for control in wanted)]
-        gr.on(changed, answer, wanted, needs, api_name="takes", **QUICK)
+        gr.on(changed, answer, wanted, needs, trigger_mode="always_last", api_name="takes", **QUICK)
 
     stage.later(arrows)
 

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from explorer.studies.rival import Rivalry
-from explorer.ui.asks import Ask, Controls
+from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
 from explorer.ui.markup import end, number, paragraph, plain, region, table
 from explorer.ui.stage import Stage, html
@@ -47,11 +47,9 @@ class RivalPanel:
         self.desk, self.allowed = desk, allowed
         self.rivalry = Rivalry(desk.bench)
 
-    def meet(self, values: Controls, session: str, name: object) -> Iterator[Found]:
+    def meet(self, ask: Ask, typed: object) -> Iterator[Found]:
         """Opens the model of this name, and lets the setting and the best tried before meet it."""
-        yield from self.desk.study(values, session, lambda ask: self._meet(ask, str(name or "").strip()))
-
-    def _meet(self, ask: Ask, name: str) -> Iterator[Found]:
+        name = str(typed or "").strip()
         if not self.allowed:
             raise ValueError(WORDS["not_here"])
         if not name or len(name) > LONGEST_NAME:

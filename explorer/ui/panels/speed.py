@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from html import escape
 from typing import Any
 
-import gradio as gr
-
 from explorer.studies.profiling import profile
-from explorer.ui.asks import Ask, Controls
+from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
-from explorer.ui.markup import end, number, paragraph, table
-from explorer.ui.stage import Stage, html
+from explorer.ui.markup import end, number, table
+from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.performance import Cell, Machine, Performance, Side, verdict
@@ -23,31 +22,19 @@ SIGNS = {"slower": "▼", "faster": "▲", "no clear difference": "="}  # a shap
 
 def place(stage: Stage) -> None:
     """A button, and the tables below."""
-    html(paragraph(WORDS["hint"]))
-    button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="measure-speed")
-    answer, speed = stage.answer("speed-table"), SpeedInFull(stage.desk)
-    stage.later(lambda: stage.study(button.click, speed.answer, answer, "speed"))
+    stage.question(WORDS, partial(found, stage.desk), ("measure-speed", "speed-table"), "speed")
 
 
-class SpeedInFull:
-    """Of one desk."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.bench = desk, desk.bench
-
-    def answer(self, values: Controls, session: str) -> Iterator[Found]:
-        """Times, limits, parts, surface and kernels, as they come."""
-        yield from self.desk.study(values, session, self._found)
-
-    def _found(self, ask: Ask) -> Iterator[Found]:
-        recipe = ask.recipe
-        yield from self.desk.applied(recipe)
-        drawn = ""
-        for found in profile(self.bench, recipe):
-            drawn, rows = tables(found), len(found.machine.products) if found.machine else 0
-            told = WORDS.say("timing", words=recipe.words(), rows=rows, cells=len(found.surface))
-            yield drawn, Status(told, "busy")
-        yield drawn, Status(WORDS.say("done", words=recipe.words()), "done")
+def found(desk: Desk, ask: Ask) -> Iterator[Found]:
+    """Times, limits, parts, surface and kernels, as they come."""
+    recipe = ask.recipe
+    yield from desk.applied(recipe)
+    drawn = ""
+    for one in profile(desk.bench, recipe):
+        drawn, rows = tables(one), len(one.machine.products) if one.machine else 0
+        told = WORDS.say("timing", words=recipe.words(), rows=rows, cells=len(one.surface))
+        yield drawn, Status(told, "busy")
+    yield drawn, Status(WORDS.say("done", words=recipe.words()), "done")
 
 
 def tables(found: Performance) -> str:

@@ -3,17 +3,16 @@ there, both models' likeliest words at the start and where they part, and the or
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from html import escape
 from itertools import zip_longest
 
-import gradio as gr
-
 from explorer.studies.tracing import trace
-from explorer.ui.asks import Ask, Controls
+from explorer.ui.asks import Ask
 from explorer.ui.color import color
 from explorer.ui.desk import Desk
-from explorer.ui.markup import bar, number, paragraph, plain, region, table
-from explorer.ui.stage import Stage, html
+from explorer.ui.markup import bar, number, plain, region, table
+from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.word_diff import marked
 from explorer.ui.words import words
@@ -27,29 +26,17 @@ LEAST, MOST = 1e-3, 10.0  # nats: below the one no bar, from the other the highe
 
 def place(stage: Stage) -> None:
     """A button, and the text below."""
-    html(paragraph(WORDS["hint"]))
-    button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="word-by-word")
-    answer, reading = stage.answer("words-table"), WordByWord(stage.desk)
-    stage.later(lambda: stage.study(button.click, reading.answer, answer, "words"))
+    stage.question(WORDS, partial(found, stage.desk), ("word-by-word", "words-table"), "words")
 
 
-class WordByWord:
-    """Of one desk."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk, self.bench = desk, desk.bench
-
-    def answer(self, values: Controls, session: str) -> Iterator[Found]:
-        """The original writes, then the compressed model reads."""
-        yield from self.desk.study(values, session, self._found)
-
-    def _found(self, ask: Ask) -> Iterator[Found]:
-        yield from self.desk.applied(ask.recipe)
-        for found in trace(self.bench, ask.recipe, ask.prompt):
-            if isinstance(found, int):
-                yield None, Status(words("status").say("writing", tokens=found), "busy")
-            else:
-                yield tables(found), Status(WORDS.say("done", words=ask.recipe.words()), "done")
+def found(desk: Desk, ask: Ask) -> Iterator[Found]:
+    """The original writes, then the compressed model reads."""
+    yield from desk.applied(ask.recipe)
+    for told in trace(desk.bench, ask.recipe, ask.prompt):
+        if isinstance(told, int):
+            yield None, Status(words("status").say("writing", tokens=told), "busy")
+        else:
+            yield tables(told), Status(WORDS.say("done", words=ask.recipe.words()), "done")
 
 
 def tables(found: Trace) -> str:

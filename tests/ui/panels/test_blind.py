@@ -9,7 +9,7 @@ from explorer.ui.view import Status
 
 
 def pair(test: BlindTest, values: Controls, session: str = "a") -> tuple[str, Status]:
-    *_, (html, status) = test.pair(values, session)
+    *_, (html, status) = test.desk.study(values, session, lambda ask: test.pair(ask, session))
     assert status
     return html or "", status
 

@@ -1,6 +1,7 @@
 """A budget on the page: kept, found, compared with one width for all; nonsense is one sentence."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,11 +9,17 @@ from explorer.studies.budget import Limits
 from explorer.ui.asks import Controls
 from explorer.ui.desk import Desk
 from explorer.ui.panels.budget import BudgetPanel, limits_of
+from explorer.ui.view import Found
+
+
+def find(desk: Desk, values: Controls, *most: object) -> Iterator[Found]:
+    panel = BudgetPanel(desk)
+    return desk.study(values, "a", lambda ask: panel.find(ask, values.level, *most))
 
 
 @pytest.mark.parametrize("most", [(None, None, None), ("", 0, None), (-1, None, None), ("90", 1, 1), (1, True, None)])
 def test_nonsense_is_one_sentence(desk: Desk, values: Controls, most: tuple[object, ...]) -> None:
-    *_, (html, line) = BudgetPanel(desk).find(values, "a", *most)
+    *_, (html, line) = find(desk, values, *most)
     assert html is None and line and line.state == "error" and "at least one budget" in line.sentence
 
 
@@ -23,7 +30,7 @@ def test_limits_are_bytes_ms_and_nats() -> None:
 @pytest.mark.parametrize("level", ["live", "best"])
 def test_it_is_found_made_and_compared(desk: Desk, values: Controls, level: str) -> None:
     whole = desk.bench.loaded.model.get_memory_footprint()  # type: ignore[operator]
-    steps = list(BudgetPanel(desk).find(values._replace(level=level), "a", 0.3 * whole / 1e6, None, None))
+    steps = list(find(desk, values._replace(level=level), 0.3 * whole / 1e6, None, None))
     assert all(html is None for html, _ in steps[:-1]) and steps[0][1] and steps[0][1].state == "busy"
     html, line = steps[-1]
     assert html and line and line.state == "done"
@@ -38,8 +45,7 @@ def test_it_is_found_made_and_compared(desk: Desk, values: Controls, level: str)
 def test_time_is_told_where_it_is_a_limit_and_too_little_of_anything_is_a_sentence(
     desk: Desk, values: Controls
 ) -> None:
-    page = BudgetPanel(desk)
-    *_, (html, line) = page.find(values, "a", None, 1000, None)
+    *_, (html, line) = find(desk, values, None, 1000, None)
     assert html and line and line.state == "done" and html.count('class="number"') == 10
-    *_, (html, line) = page.find(values, "a", 0.0001, None, None)
+    *_, (html, line) = find(desk, values, 0.0001, None, None)
     assert html is None and line and "the least is" in line.sentence

@@ -14,6 +14,7 @@ from explorer.ui.asks import Controls
 from explorer.ui.desk import Desk
 from explorer.ui.panels import plot, rival
 from explorer.ui.panels.rival import RivalPanel
+from explorer.ui.view import Found
 from explorer.values.contest import Contender, Contest
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
@@ -42,6 +43,10 @@ def contender(
     )
 
 
+def meet(panel: RivalPanel, values: Controls, name: object) -> Iterator[Found]:
+    return panel.desk.study(values, "visit", lambda ask: panel.meet(ask, name))
+
+
 def texts(html: str) -> list[tuple[str, str]]:
     """(title, text) of each that wrote."""
     return [(unescape(a), unescape(b)) for a, b in re.findall(r'<h3>(.*?)</h3><p class="text">(.*?)</p>', html, re.S)]
@@ -67,9 +72,9 @@ def test_a_verdict_says_what_must_be_equal(apart: float, cost: float, words: str
 
 
 def test_the_page_opens_meets_writes_and_plots(desk: Desk, values: Controls, folders: dict[str, Path]) -> None:
-    page, session = RivalPanel(desk), "visit"
-    list(desk.live(values, session))
-    found = list(page.meet(values, session, f" {folders['gpt2']} "))
+    page = RivalPanel(desk)
+    list(desk.live(values, "visit"))
+    found = list(meet(page, values, f" {folders['gpt2']} "))
     html, line = found[-1]
     assert html and line and "Compared with" in line.sentence and str(folders["gpt2"]) in html and len(texts(html)) == 3
     assert desk.known.contest and {one.recipe for one in desk.known.contest.ours} >= {Recipe(), desk.ask(values).recipe}
@@ -79,7 +84,7 @@ def test_the_page_opens_meets_writes_and_plots(desk: Desk, values: Controls, fol
 
 def test_without_compression_the_original_and_the_rival_write(desk: Desk, folders: dict[str, Path]) -> None:
     values, name, page = Controls(prompt="the cat", length=6), str(folders["gpt2"]), RivalPanel(desk)
-    html, _ = list(page.meet(values, "visit", name))[-1]
+    html, _ = list(meet(page, values, name))[-1]
     prompt = desk.ask(values).prompt
     original, theirs = list(desk.bench.write(None, prompt))[-1].text, list(page.rivalry.write(prompt))[-1].text
     assert original != theirs and texts(html or "") == [("original", original), (name, theirs)]
@@ -101,7 +106,7 @@ def test_a_download_is_told_holds_nobody_up_and_ends_at_stop(
     monkeypatch.setattr(hub, "_from_hf_cache", lambda name: None)
     monkeypatch.setattr(hub, "_from_hub", fetch)
     page = RivalPanel(desk)
-    found = page.meet(values, "visit", "someone/large")
+    found = meet(page, values, "someone/large")
     lines = [next(found)[1] for _ in range(2)]
     assert lines[1] and "Downloading someone/large." in lines[1].sentence and not ended
     desk.stop("visit")
@@ -121,11 +126,11 @@ def test_a_rival_that_predicts_alike_lies_at_the_originals_height(desk: Desk, va
 
 @pytest.mark.parametrize("name", ["", "  ", None, "x" * 400, "no/such/model", "../nothing"])
 def test_a_name_that_cannot_be_opened_is_one_sentence(desk: Desk, values: Controls, name: object) -> None:
-    html, line = list(RivalPanel(desk).meet(values, "visit", name))[-1]
+    html, line = list(meet(RivalPanel(desk), values, name))[-1]
     assert html is None and line and line.state == "error"
 
 
 def test_other_computers_open_nothing(desk: Desk, values: Controls, folders: dict[str, Path]) -> None:
     page = RivalPanel(desk, allowed=False)
-    ((html, line),) = page.meet(values, "visit", str(folders["gpt2"]))
+    ((html, line),) = meet(page, values, str(folders["gpt2"]))
     assert html is None and line and "this computer alone" in line.sentence and page.rivalry.rival is None
