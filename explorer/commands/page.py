@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import webbrowser
@@ -27,16 +28,20 @@ def _page(options: argparse.Namespace) -> None:
         from explorer.ui.page import build  # noqa: PLC0415  # two seconds that no other command should wait for
         from explorer.ui.serving import launch  # noqa: PLC0415
 
-        address = launch(build(bench, alone=options.host in guard.LOOPBACK), options.host, options.port)
-    print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
-    if has_display() and not options.no_browser:
-        webbrowser.open(address)
+        page = build(bench, alone=options.host in guard.LOOPBACK)
+        address = launch(page, options.host, options.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a service ends it as Ctrl+C does
     try:
+        print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
+        if has_display() and not options.no_browser:
+            webbrowser.open(address)
         bench.load(lambda message: print(message, flush=True))
         bench.preparation.in_background(bench.measure_curves)
         threading.Event().wait()
     except KeyboardInterrupt:
         print("Stopped.", flush=True)
+    finally:
+        page.close(verbose=False)  # open pages hear the end of what they listen to, not a broken line
 
 
 def has_display() -> bool:
