@@ -19,7 +19,7 @@ from explorer.bench import peers
 from explorer.layers.storage import tensors_of
 from explorer.measure import quality, size, speed
 from explorer.measure.machine import processor
-from explorer.model.compress import compress
+from explorer.model.compressing import compress
 from explorer.values.recipe import Recipe
 from explorer.values.records import Reading, Speed
 from explorer.workbench.workbench import Workbench

@@ -13,7 +13,7 @@ from explorer.measure import cost, energy, machine, parts, size
 from explorer.measure.speed import PROMPT_TOKENS
 from explorer.model import hub
 from explorer.model.decode import Continuation
-from explorer.model.generate import context_length
+from explorer.model.writing import context_length
 from explorer.takes import requirements
 from explorer.values.performance import Cell, Energy, Machine, Performance, Roofline, Side
 from explorer.values.recipe import Recipe

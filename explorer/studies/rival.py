@@ -12,10 +12,10 @@ from torch import nn
 from explorer.layers.targets import targets
 from explorer.measure import bytewise, cost, size
 from explorer.measure.speed import Stopwatch, time_in_turns
-from explorer.model import export, hub
-from explorer.model.generate import context_length, prompt_ids, stream
+from explorer.model import exporting, hub
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import check_folder
+from explorer.model.writing import context_length, prompt_ids, stream
 from explorer.values.contest import Contender, Contest
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
@@ -40,9 +40,9 @@ class Rival:
 
 def open_rival(place: hub.Place, device: str = "cpu") -> Rival:
     """ModelRejected in one sentence where the folder cannot be opened."""
-    if export.is_export(place.folder):
-        model, tokenizer, recipe = export.read(place.folder)
-        base, allotted, note = hub.structure(place.folder), export.described(place.folder)[1], recipe.words()
+    if exporting.is_export(place.folder):
+        model, tokenizer, recipe = exporting.read(place.folder)
+        base, allotted, note = hub.structure(place.folder), exporting.described(place.folder)[1], recipe.words()
         model = model.to(device)
     else:
         loaded = hub.open_place(place, device=device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from explorer.layers.targets import targets
 from explorer.measure import quality
 from explorer.measure.inside import look
-from explorer.model.generate import prompt_ids, stream
+from explorer.model.writing import prompt_ids, stream
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
 from explorer.values.records import Guess, Inside, Place, Reading, Trace

@@ -22,12 +22,12 @@ from explorer import assets
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, layers, machine, quality, size, speed
 from explorer.measure.evaluator import Evaluator
-from explorer.model import export, hub, teach
+from explorer.model import exporting, hub, teach
 from explorer.model.facts import Facts, fingerprint
-from explorer.model.generate import context_length, prompt_ids, stream
 from explorer.model.interrupt import Interrupted, interruptible
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
+from explorer.model.writing import context_length, prompt_ids, stream
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
 from explorer.values.records import (
@@ -92,7 +92,7 @@ class Workbench:
 
     def _open(self, tell: Callable[[str], None]) -> None:
         folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
-        if folder and folder.is_dir() and export.is_export(folder):
+        if folder and folder.is_dir() and exporting.is_export(folder):
             sentence = f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
             raise ModelRejected("export", sentence)
         self.loaded = hub.load(self.name, device=self.device, say=tell)
@@ -327,7 +327,7 @@ class Workbench:
         known = self.measured(recipe) or self.record(self.variant(recipe))
         built = self.variants.unsettled(recipe)
         about = (recipe, built.allotted, self.name)
-        return export.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
+        return exporting.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
 
     def _forget(self) -> None:
         """What was made with facts that are better now."""

@@ -16,7 +16,7 @@ from explorer.layers.storage import BitsAndBytes, Quantized, Spec, encode, tenso
 from explorer.layers.targets import targets
 from explorer.measure import size
 from explorer.model import hub
-from explorer.model.compress import Built, build, compress, settle
+from explorer.model.compressing import Built, build, compress, settle
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.values.recipe import Recipe

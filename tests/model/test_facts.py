@@ -8,7 +8,7 @@ import torch
 
 from explorer.layers.targets import siblings, targets
 from explorer.methods import factorize, prune
-from explorer.model.calibrate import felt
+from explorer.model.calibrating import felt
 from explorer.model.facts import Facts, bytes_needed, fingerprint
 from explorer.model.hub import Loaded
 

@@ -16,7 +16,7 @@ from explorer.layers.storage import Stored, tensors_of
 from explorer.layers.targets import targets
 from explorer.measure.size import stored_bytes
 from explorer.model import hub
-from explorer.model.compress import compress, kernels_of, notes_of, settle, skeleton
+from explorer.model.compressing import compress, kernels_of, notes_of, settle, skeleton
 from explorer.model.facts import Facts
 from explorer.model.hub import Loaded
 from explorer.model.plan import plans

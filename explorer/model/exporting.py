@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from explorer import assets
 from explorer.layers.storage import tensors_of
 from explorer.model import hub
-from explorer.model.compress import settle, skeleton
+from explorer.model.compressing import settle, skeleton
 from explorer.model.plan import Allotment
 from explorer.model.preflight import ModelRejected, check_folder, check_memory
 from explorer.values.recipe import Recipe
