@@ -18,8 +18,9 @@ from explorer import assets
 from explorer.layers.storage import tensors_of
 from explorer.model import hub
 from explorer.model.compressing import settle, skeleton
+from explorer.model.memory import check_memory
 from explorer.model.plan import Allotment
-from explorer.model.preflight import ModelRejected, check_folder, check_memory
+from explorer.model.preflight import ModelRejected, check_folder
 from explorer.values.recipe import Recipe
 
 FORMAT, VERSION = "size-explorer", 1

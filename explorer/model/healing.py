@@ -25,7 +25,7 @@ from explorer.layers.targets import targets
 from explorer.methods import bits, distill
 from explorer.methods.quantize import groups_of
 from explorer.model import teach
-from explorer.model.preflight import check_memory
+from explorer.model.memory import check_memory
 from explorer.model.teach import Lessons, trainable_dtype
 from explorer.native import encoding
 from explorer.values.progress import HealStep

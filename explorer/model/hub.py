@@ -29,7 +29,9 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from explorer.layers.dense import replace_linear_layers
-from explorer.model.preflight import ModelRejected, check_folder, check_gguf, check_memory, file_sha256
+from explorer.model.gguf_header import check_gguf
+from explorer.model.memory import check_memory
+from explorer.model.preflight import ModelRejected, check_folder, file_sha256
 from explorer.model.whole import check_whole, gguf_info
 
 DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"

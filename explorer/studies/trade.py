@@ -26,8 +26,8 @@ from explorer.layers.storage import Spec, empty, stored_bytes
 from explorer.layers.targets import Target, blocks_of, targets, weight_of
 from explorer.measure import layers, machine, quality
 from explorer.model import hub
+from explorer.model.memory import check_memory
 from explorer.model.plan import plans
-from explorer.model.preflight import check_memory
 from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
 

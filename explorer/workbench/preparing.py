@@ -16,7 +16,7 @@ from torch import nn
 from explorer import assets
 from explorer.model.calibrating import windows_of
 from explorer.model.facts import Facts, bytes_needed
-from explorer.model.preflight import free_bytes
+from explorer.model.memory import free_bytes
 from explorer.model.writing import context_length
 
 PATIENCE = 2.0  # seconds after a visitor's last move: who moves one slider often moves on

@@ -172,7 +172,7 @@ def test_a_name_that_leads_nowhere_is_refused_in_one_sentence(name: str) -> None
 
 
 def test_too_little_memory_is_seen_before_anything_is_opened(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer.model.preflight.free_bytes", lambda: 10_000)
+    monkeypatch.setattr("explorer.model.memory.free_bytes", lambda: 10_000)
     monkeypatch.setattr(hub, "_open", lambda *_: pytest.fail("it was opened"))
     assert "memory" in rejected(copy)
 
