@@ -139,8 +139,8 @@ def test_only_the_plot_knows_plotly() -> None:
 
 
 def test_only_two_files_know_transformers() -> None:
-    assert users("transformers") <= {"explorer/model/hub", "explorer/model/decode"}
-    assert users("huggingface_hub") == {"explorer/model/hub"}
+    assert users("transformers") == {"explorer/model/loaders", "explorer/model/decode"}
+    assert users("huggingface_hub") == {"explorer/model/downloads"}
 
 
 def test_the_page_knows_no_torch() -> None:

@@ -56,6 +56,20 @@ class ModelRejected(ValueError):
         self.code = code
 
 
+@contextmanager
+def refusing(code: str, words: str) -> Iterator[None]:
+    """Whatever goes wrong inside is a ModelRejected: `words`, and the first line of what went wrong."""
+    try:
+        yield
+    except Exception as error:  # the libraries raise many kinds for a broken or unknown model
+        raise ModelRejected(code, f"{words}: {first_line(error)}") from None
+
+
+def first_line(error: BaseException | str) -> str:
+    """At most 200 characters; the kind of an error that says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
     """What the headers of an accepted model say."""

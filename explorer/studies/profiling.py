@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.files import cache_folder
 from explorer.layers.targets import targets
 from explorer.measure import cost, energy, machine, parts, size
 from explorer.measure.speed import PROMPT_TOKENS
-from explorer.model import hub
 from explorer.model.decode import Continuation
 from explorer.model.writing import context_length
 from explorer.takes import requirements
@@ -65,7 +65,7 @@ def profile(
 
 def machine_of(bench: Workbench) -> Iterator[Machine]:
     """The machine with the kernel table for the shapes of this model, row by row the first time."""
-    return bench.steps(machine.measure(*machine.about(bench.loaded.model), hub.cache_folder() / "machine"))
+    return bench.steps(machine.measure(*machine.about(bench.loaded.model), cache_folder() / "machine"))
 
 
 def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:

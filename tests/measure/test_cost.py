@@ -7,7 +7,7 @@ from explorer.layers.targets import Target, targets
 from explorer.measure.cost import flops_per_token, roofline
 from explorer.model.compressing import compress
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 from explorer.values.records import Reading
 

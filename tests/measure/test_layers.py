@@ -10,7 +10,7 @@ from explorer.measure import layers
 from explorer.measure.size import stored_bytes
 from explorer.model.compressing import compress
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 from explorer.values.records import LayerReading
 

@@ -11,7 +11,7 @@ from explorer.measure.parts import Clock, hooked, watched, where
 from explorer.model.compressing import compress, settle
 from explorer.model.decode import Continuation, step_of
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.performance import PARTS
 from explorer.values.recipe import Recipe
 

@@ -14,7 +14,7 @@ from explorer.layers.storage import Quantized, Sparse
 from explorer.layers.targets import siblings, targets, weight_of
 from explorer.model.compressing import Built, build, compress, settle, skeleton
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import CHOICES, RANGES, Recipe
 
 FactsOf = Callable[[nn.Module], Facts]

@@ -16,7 +16,7 @@ from explorer.measure.size import stored_bytes
 from explorer.model import exporting
 from explorer.model.compressing import build, compress, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.values.recipe import Recipe

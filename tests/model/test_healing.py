@@ -17,7 +17,7 @@ from explorer.methods import distill
 from explorer.model import exporting, healing, teach
 from explorer.model.compressing import build, compress, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.model.teach import Lessons

@@ -13,7 +13,7 @@ from explorer.measure import quality
 from explorer.model import decode, exporting, healing, kept, teach
 from explorer.model.compressing import build, compress, reshape, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.rotate import rotate
 from explorer.values.recipe import Recipe
 from explorer.workbench.variants import Variants

@@ -24,7 +24,7 @@ from transformers import (
 
 from explorer.layers.dense import replace_linear_layers
 from explorer.layers.targets import blocks_of
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.structure import reduce
 
 BLOCKS, HEAD = 5, 16

@@ -10,7 +10,7 @@ import torch
 
 from explorer.layers.targets import targets
 from explorer.measure.evaluator import REFERENCE_TOKENS_KEPT
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.preflight import ModelRejected
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
