@@ -20,6 +20,7 @@ from explorer.model.facts import Facts
 from explorer.model.opening import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
+from explorer.model.student import Student
 from explorer.model.teach import Lessons
 from explorer.values.progress import HealStep
 from explorer.values.recipe import Recipe
@@ -149,7 +150,7 @@ def test_hidden_states_are_learned_only_where_they_mean_the_same(
 def test_the_control_run_learns_the_next_token(llama: Loaded, facts_of: FactsOf, lessons: Lessons) -> None:
     hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
     _, curve = run(healing.heal(hurt, lessons, 1, plain=True))
-    student = healing.Student(hurt, False)
+    student = Student(hurt, False)
     trainer = healing._Trainer(student, lessons, 1, 1.0, 0, True)
     windows = [next(trainer.order) for _ in range(healing.WINDOWS)]
     ids = lessons.ids[windows]
@@ -185,29 +186,6 @@ def test_an_export_of_a_healed_model_reads_back_equal(
     with torch.inference_mode():
         wanted = settle(copy.deepcopy(healed))(lessons.ids[:2]).logits
         assert torch.equal(model(lessons.ids[:2]).logits, wanted)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("columns, size", [(12, 4), (10, 4), (7, 7)])
-def test_the_slope_of_a_scale_is_that_of_the_plain_formula(masked: bool, columns: int, size: int) -> None:
-    noise = torch.Generator().manual_seed(4)
-    decoded = torch.randn(5, 2 * columns if masked else columns, generator=noise)
-    mask = None
-    if masked:
-        mask = torch.zeros(decoded.shape, dtype=torch.bool)
-        for row in mask:
-            row[torch.randperm(len(row), generator=noise)[:columns]] = True
-        decoded = decoded * mask
-    groups = -(-columns // size)
-    gain = (0.1 * torch.randn(5, groups, generator=noise)).requires_grad_(True)
-    pull = torch.randn(decoded.shape, generator=noise)
-    (found,) = torch.autograd.grad((healing._Scaled.apply(gain, decoded, mask, columns, size) * pull).sum(), gain)
-    wanted = torch.zeros(5, groups)
-    for row in range(5):
-        places = mask[row].nonzero()[:, 0].tolist() if mask is not None else range(columns)
-        for at, place in enumerate(places):
-            wanted[row, at // size] += decoded[row, place] * pull[row, place]
-    assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_what_takes_too_much_memory_is_refused(
