@@ -6,8 +6,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from explorer.model import downloads
+from tests.model.smaller import BUILD, Seen
 
 
 @pytest.fixture
@@ -31,3 +34,23 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(downloads, "_run", run)
     monkeypatch.setattr(downloads, "from_hub_before", lambda name: None)
     return commands
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, tuple[nn.Module, Seen]]:
+    """Random models with strong weights and with biases that show when they are lost."""
+    torch.manual_seed(0)
+    found = {}
+    for family, build in BUILD.items():
+        model = build().eval().requires_grad_(False)
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 or name.endswith("bias"):
+                nn.init.normal_(parameter, std=0.15)
+        with torch.no_grad():
+            found[family] = model, Seen(model)
+    return found
+
+
+@pytest.fixture(params=BUILD)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
