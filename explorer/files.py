@@ -1,9 +1,16 @@
-"""Files that others may read or that a kill may interrupt: whole, or not there."""
+"""Files that this program keeps: where they lie, and how they are written, whole or not at all."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """Where converted models and kept facts go; SIZE_EXPLORER_CACHE overrides the user's cache folder."""
+    return Path(os.environ.get("SIZE_EXPLORER_CACHE") or platformdirs.user_cache_path("size-explorer"))
 
 
 @contextmanager

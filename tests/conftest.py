@@ -25,9 +25,9 @@ from transformers import (  # noqa: E402
 
 from explorer.layers.storage import Spec, Stored, encode  # noqa: E402
 from explorer.methods import prune  # noqa: E402
-from explorer.model import hub  # noqa: E402
+from explorer.model import opening  # noqa: E402
 from explorer.model.facts import Facts  # noqa: E402
-from explorer.model.hub import Loaded  # noqa: E402
+from explorer.model.opening import Loaded  # noqa: E402
 from explorer.native import llvm  # noqa: E402
 from explorer.values.performance import Speed  # noqa: E402
 from explorer.values.reading import Reading  # noqa: E402
@@ -119,22 +119,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedToken
 
 @pytest.fixture(scope="session")
 def llama(folders: dict[str, Path]) -> Loaded:
-    return hub.load(str(folders["llama"]))
+    return opening.load(str(folders["llama"]))
 
 
 @pytest.fixture(scope="session")
 def llama32(folders: dict[str, Path]) -> Loaded:
-    return hub.load(str(folders["llama32"]))
+    return opening.load(str(folders["llama32"]))
 
 
 @pytest.fixture(scope="session")
 def gpt2(folders: dict[str, Path]) -> Loaded:
-    return hub.load(str(folders["gpt2"]))
+    return opening.load(str(folders["gpt2"]))
 
 
 @pytest.fixture(scope="session", params=["llama", "llama32", "gpt2", "neox"])
 def any_model(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Loaded:
-    return hub.load(str(folders[request.param]))
+    return opening.load(str(folders[request.param]))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.files import replacing
+from explorer.files import cache_folder, replacing
 
 
 def test_the_new_file_takes_the_old_one_s_place_at_the_end(tmp_path: Path) -> None:
@@ -23,3 +23,7 @@ def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> Non
         partial.write_text("half")
         raise OSError("the disk is full")
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
+
+
+def test_the_cache_is_where_the_environment_says(cache: Path) -> None:
+    assert cache_folder() == cache

@@ -120,8 +120,10 @@ def test_methods_know_plain_tensors_only() -> None:
 
 
 def test_the_preflight_knows_neither_torch_nor_the_rest() -> None:
-    assert arrows("explorer/model/preflight") == set()
-    assert "torch" not in packages("explorer/model/preflight")
+    preflight = {f"explorer/model/{name}" for name in ("preflight", "gguf_header", "memory")}
+    for name in preflight:
+        assert arrows(name) <= {"explorer/model/preflight"}, name
+        assert packages(name) <= {*sys.stdlib_module_names, "explorer", "psutil"}, name
 
 
 WITHOUT_GRADIO = {"asks", "color", "desk", "known", "markup", "patience", "run", "view", "visits", "word_diff", "words"}
@@ -137,8 +139,8 @@ def test_only_the_plot_knows_plotly() -> None:
 
 
 def test_only_two_files_know_transformers() -> None:
-    assert users("transformers") <= {"explorer/model/hub", "explorer/model/decode"}
-    assert users("huggingface_hub") == {"explorer/model/hub"}
+    assert users("transformers") == {"explorer/model/loaders", "explorer/model/decode"}
+    assert users("huggingface_hub") == {"explorer/model/downloads"}
 
 
 def test_the_page_knows_no_torch() -> None:

@@ -19,7 +19,7 @@ from explorer.bench import peers
 from explorer.layers.storage import tensors_of
 from explorer.measure import quality, size, speed
 from explorer.measure.machine import processor
-from explorer.model.compress import compress
+from explorer.model.compressing import compress
 from explorer.values.performance import Speed
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from explorer.commands.options import Commands, build, open_model, prepare, recipes_of, tell_share
-from explorer.model import hub
+from explorer.files import cache_folder
 from explorer.studies import budget, sweep, trade
 from explorer.studies.session import arguments_of, csv_of
 from explorer.takes import catalogue, requirements
@@ -55,7 +55,7 @@ def _budget(options: argparse.Namespace) -> None:
     bench = open_model(options)
     prepare(bench, [Recipe(sparsity=0.5)])
     found: list[trade.Trade] = []
-    for share in trade.trades(bench, hub.cache_folder() / "budget"):
+    for share in trade.trades(bench, cache_folder() / "budget"):
         if isinstance(share, list):
             found = share
         else:

@@ -16,7 +16,7 @@ from typing import Any
 
 from explorer.commands.options import Commands, open_model, prepare, recipes_of, tell_share
 from explorer.measure import quality, size
-from explorer.model.compress import Built
+from explorer.model.compressing import Built
 from explorer.values.progress import HealStep
 from explorer.values.reading import Reading
 from explorer.workbench.workbench import Workbench

@@ -12,7 +12,7 @@ import torch
 
 from explorer import __version__, assets
 from explorer.measure.machine import processor
-from explorer.model import hub
+from explorer.model.places import DEFAULT
 from explorer.values.ranges import BEST, BITS, CHOICES, KINDS, RANGES
 from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
@@ -43,7 +43,7 @@ def about() -> str:
 def model_options() -> argparse.ArgumentParser:
     """Which model, and where it runs."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--model", default=hub.DEFAULT, help="Hub name, local folder or .gguf file")
+    parser.add_argument("--model", default=DEFAULT, help="Hub name, local folder or .gguf file")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     return parser
 

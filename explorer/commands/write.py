@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from explorer.commands.options import Commands, open_model, prepare, recipes_of
-from explorer.model import export
-from explorer.model.generate import prompt_ids, stream
+from explorer.model import exporting
+from explorer.model.writing import prompt_ids, stream
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
 
@@ -24,9 +24,9 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     generate.add_argument("--json", action="store_true")
     generate.set_defaults(run=_generate)
 
-    exporting = commands.add_parser("export", parents=[model, recipe], help="write a folder with packed tensors")
-    exporting.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
-    exporting.set_defaults(run=_export)
+    export = commands.add_parser("export", parents=[model, recipe], help="write a folder with packed tensors")
+    export.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
+    export.set_defaults(run=_export)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -38,8 +38,8 @@ def _generate(options: argparse.Namespace) -> None:
         temperature=options.temperature,
         chat=not options.raw,
     )
-    if folder.is_dir() and export.is_export(folder):
-        model, tokenizer, recipe = export.read(folder)
+    if folder.is_dir() and exporting.is_export(folder):
+        model, tokenizer, recipe = exporting.read(folder)
         ids = prompt_ids(model, tokenizer, prompt.text, chat=prompt.chat)
         pieces = stream(
             model,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from explorer.measure.intervals import paired_ratio
 from explorer.measure.machine import processor, timed
 from explorer.model.decode import Continuation, step_of
-from explorer.model.generate import context_length
+from explorer.model.writing import context_length
 from explorer.values.performance import Speed
 from explorer.values.reading import Reading
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from explorer.files import replacing
 from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune
-from explorer.model.calibrate import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
+from explorer.model.calibrating import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
 from explorer.native import encoding
 
 VERSION = "7"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from explorer.files import replacing
 from explorer.layers.storage import tensors_of
-from explorer.model.compress import Built, skeleton
+from explorer.model.compressing import Built, skeleton
 from explorer.model.plan import Allotment
 from explorer.values.progress import HealStep
 from explorer.values.recipe import Recipe

@@ -26,9 +26,9 @@ from explorer.files import replacing
 from explorer.layers import dense
 from explorer.layers.targets import blocks_of
 from explorer.methods import distill
-from explorer.model.calibrate import windows_of
+from explorer.model.calibrating import windows_of
 from explorer.model.decode import Batch
-from explorer.model.generate import context_length, template
+from explorer.model.writing import context_length, template
 
 VERSION = "3"
 TOP = 64  # likeliest tokens kept of each prediction

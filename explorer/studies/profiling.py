@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.files import cache_folder
 from explorer.layers.targets import targets
 from explorer.measure import cost, energy, machine, parts, size
 from explorer.measure.speed import PROMPT_TOKENS
-from explorer.model import hub
 from explorer.model.decode import Continuation
-from explorer.model.generate import context_length
+from explorer.model.writing import context_length
 from explorer.takes import requirements
 from explorer.values.performance import Cell, Energy, Machine, Performance, Roofline, Side
 from explorer.values.recipe import Recipe
@@ -65,7 +65,7 @@ def profile(
 
 def machine_of(bench: Workbench) -> Iterator[Machine]:
     """The machine with the kernel table for the shapes of this model, row by row the first time."""
-    return bench.engine.steps(machine.measure(*machine.about(bench.loaded.model), hub.cache_folder() / "machine"))
+    return bench.engine.steps(machine.measure(*machine.about(bench.loaded.model), cache_folder() / "machine"))
 
 
 def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:

@@ -12,12 +12,13 @@ from torch import nn
 from explorer.layers.targets import targets
 from explorer.measure import bytewise, cost, size
 from explorer.measure.speed import Stopwatch, time_in_turns
-from explorer.model import export, hub
-from explorer.model.generate import context_length, prompt_ids, stream
+from explorer.model import exporting, opening, places
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import check_folder
+from explorer.model.writing import context_length, prompt_ids, stream
 from explorer.values.contest import Contender, Contest
 from explorer.values.footprint import Cost, Footprint
+from explorer.values.progress import Telling, told
 from explorer.values.prompt import Prompt
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
@@ -40,14 +41,14 @@ class Rival:
     note: str = ""
 
 
-def open_rival(place: hub.Place, device: str = "cpu") -> Rival:
+def open_rival(place: places.Place, device: str = "cpu") -> Rival:
     """ModelRejected in one sentence where the folder cannot be opened."""
-    if export.is_export(place.folder):
-        model, tokenizer, recipe = export.read(place.folder)
-        base, allotted, note = hub.structure(place.folder), export.described(place.folder)[1], recipe.words()
+    if exporting.is_export(place.folder):
+        model, tokenizer, recipe = exporting.read(place.folder)
+        base, allotted, note = opening.structure(place.folder), exporting.described(place.folder)[1], recipe.words()
         model = model.to(device)
     else:
-        loaded = hub.open_place(place, device=device)
+        loaded = opening.open_place(place, device=device)
         base = model = loaded.model
         tokenizer, recipe, allotted, note = loaded.tokenizer, Recipe(), NOTHING, place.note
     found = targets(base)
@@ -77,15 +78,15 @@ class Rivalry:
 
     def open(self, name: str) -> Rival:
         """As `opening`, in one go."""
-        return hub.told(self.opening(name), lambda _: None)
+        return told(self.opening(name), lambda _: None)
 
-    def opening(self, name: str) -> hub.Telling[Rival]:
+    def opening(self, name: str) -> Telling[Rival]:
         """The rival of this name, opened anew unless it is the one that is there; it is fetched beside the steps on the
         model, which go on meanwhile, and a caller may stop."""
         if self.rival is None or self.rival.name != name:
             self.rival = None  # its memory first
             self._nats.pop(None, None)
-            place = yield from hub.locate(name, self.bench.engine.step)
+            place = yield from places.locate(name, self.bench.engine.step)
             yield f"Opening {name}."
             self.rival = self.bench.engine.step(partial(open_rival, place, self.bench.device))
         return self.rival

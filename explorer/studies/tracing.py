@@ -15,7 +15,7 @@ from torch import Tensor
 from explorer.layers.targets import targets
 from explorer.measure import quality
 from explorer.measure.inside import look
-from explorer.model.generate import prompt_ids, stream
+from explorer.model.writing import prompt_ids, stream
 from explorer.values.matrices import Inside
 from explorer.values.prompt import Prompt
 from explorer.values.reading import Reading

@@ -18,16 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explorer.files import replacing
+from explorer.files import cache_folder, replacing
 from explorer.layers import choice
 from explorer.layers.kernels import Decoded
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import Spec, empty, stored_bytes
 from explorer.layers.targets import Target, blocks_of, targets, weight_of
 from explorer.measure import layers, machine, quality
-from explorer.model import hub
+from explorer.model.memory import check_memory
 from explorer.model.plan import plans
-from explorer.model.preflight import check_memory
 from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
 
@@ -269,7 +268,7 @@ def _together(group: Sequence[Sequence[Option]]) -> tuple[Option, ...]:
 
 def _times(bench: Workbench) -> Times:
     """ms of one token through one matrix, by kernel and shape."""
-    about = (*machine.about(bench.loaded.model), hub.cache_folder() / "machine")
+    about = (*machine.about(bench.loaded.model), cache_folder() / "machine")
     known = machine.recall(*about)
     if known is None:
         *_, known = bench.engine.steps(machine.measure(*about))

@@ -1,14 +1,15 @@
-"""How far work has got: the share done of steps within steps, and a student as a value, which the page draws, the
-command line prints and the disk keeps."""
+"""How far work has got: the share done of steps within steps, sentences on what it is at, and a student as a value,
+which the page draws, the command line prints and the disk keeps."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from explorer.values.reading import Reading
 
 R = TypeVar("R")
+Telling: TypeAlias = Generator[str, None, R]  # says what it is at, often, and returns what it found; may be stopped
 
 
 def scaled(steps: Generator[float, None, R], start: float, part: float) -> Generator[float, None, R]:
@@ -19,6 +20,19 @@ def scaled(steps: Generator[float, None, R], start: float, part: float) -> Gener
         except StopIteration as end:
             result: R = end.value
             return result
+
+
+def told(work: Telling[R], say: Callable[[str], None]) -> R:
+    """What `work` finds; each sentence is said once."""
+    last = ""
+    while True:
+        try:
+            sentence = next(work)
+        except StopIteration as end:
+            found: R = end.value
+            return found
+        if sentence != last:
+            say(last := sentence)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from explorer.measure import layers, quality, size, speed
 from explorer.measure.evaluator import Evaluator
 from explorer.measure.quality import Passage
 from explorer.model.facts import Facts
-from explorer.model.generate import context_length
-from explorer.model.hub import Loaded
 from explorer.model.interrupt import Interrupted, interruptible
+from explorer.model.opening import Loaded
+from explorer.model.writing import context_length
 from explorer.values.footprint import Breakdown
 from explorer.values.matrices import LayerReading
 from explorer.values.performance import Speed

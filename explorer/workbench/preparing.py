@@ -14,10 +14,10 @@ from typing import Any
 from torch import nn
 
 from explorer import assets
-from explorer.model.calibrate import windows_of
+from explorer.model.calibrating import windows_of
 from explorer.model.facts import Facts, bytes_needed
-from explorer.model.generate import context_length
-from explorer.model.preflight import free_bytes
+from explorer.model.memory import free_bytes
+from explorer.model.writing import context_length
 
 PATIENCE = 2.0  # seconds after a visitor's last move: who moves one slider often moves on
 

@@ -16,9 +16,9 @@ from torch import nn
 from explorer.layers.targets import siblings, targets
 from explorer.measure import size
 from explorer.model import kept
-from explorer.model.compress import Built, build, kernels_of, notes_of, reshape, settle
+from explorer.model.compressing import Built, build, kernels_of, notes_of, reshape, settle
 from explorer.model.facts import Facts, release
-from explorer.model.heal import heal
+from explorer.model.healing import heal
 from explorer.model.plan import NOTHING, Allotment
 from explorer.model.teach import Lessons
 from explorer.values.footprint import Footprint

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from explorer import assets
+from explorer.files import cache_folder
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, machine, quality
 from explorer.measure.evaluator import Evaluator
-from explorer.model import export, hub, teach
+from explorer.model import exporting, opening, teach
 from explorer.model.facts import Facts, fingerprint
-from explorer.model.generate import context_length, prompt_ids, stream
+from explorer.model.places import DEFAULT
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
+from explorer.model.writing import context_length, prompt_ids, stream
 from explorer.values.footprint import Cost, Footprint
 from explorer.values.measurement import Measurement
 from explorer.values.prompt import Prompt
@@ -43,7 +45,7 @@ COST_CONTEXT = 128
 class Workbench(Measuring):
     """Open with `load`; then ask for sizes, variants, texts and measurements of any recipe, from any thread."""
 
-    def __init__(self, name: str = hub.DEFAULT, device: str = "cpu", texts: dict[str, list[str]] | None = None) -> None:
+    def __init__(self, name: str = DEFAULT, device: str = "cpu", texts: dict[str, list[str]] | None = None) -> None:
         self.name, self.device = name, device
         self.texts = texts or assets.texts("evaluation")
         self.text_name = sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
@@ -78,26 +80,26 @@ class Workbench(Measuring):
 
     def _open(self, tell: Callable[[str], None]) -> None:
         folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
-        if folder and folder.is_dir() and export.is_export(folder):
+        if folder and folder.is_dir() and exporting.is_export(folder):
             sentence = f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
             raise ModelRejected("export", sentence)
-        self.loaded = hub.load(self.name, device=self.device, say=tell)
+        self.loaded = opening.load(self.name, device=self.device, say=tell)
         if not targets(self.loaded.model):
             raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
-        machine.recall(*machine.about(self.loaded.model), hub.cache_folder() / "machine")
+        machine.recall(*machine.about(self.loaded.model), cache_folder() / "machine")
         self.passages = quality.passages(
             self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
         )
         self.evaluator = Evaluator(self.loaded.model, self.passages)
         self.facts = Facts()
         name = self.fingerprint = fingerprint(self.loaded.model)
-        cache, texts = hub.cache_folder(), assets.lessons()
+        cache, texts = cache_folder(), assets.lessons()
         school = partial(teach.lessons, self.loaded.model, self.loaded.tokenizer, texts, cache / "lessons", name)
         self.variants = Variants(self.loaded.model, self.facts, cache / "variants" / name, self.engine.step, school)
-        file = hub.cache_folder() / "facts" / f"{name}.safetensors"
+        file = cache_folder() / "facts" / f"{name}.safetensors"
         about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
         self.preparation = Preparation(*about, self.engine.step, self._forget)
-        self.curves = Curves(self.kl_in_passing, hub.cache_folder() / "curves" / f"{name}.{self.text_name}.json")
+        self.curves = Curves(self.kl_in_passing, cache_folder() / "curves" / f"{name}.{self.text_name}.json")
 
     def prepare(self) -> Iterator[float]:
         """Calibrate and work out the facts, or wait for who is at it; yields the share done."""
@@ -221,7 +223,7 @@ class Workbench(Measuring):
         known = self.measured(recipe) or self.record(self.variant(recipe))
         built = self.variants.unsettled(recipe)
         about = (recipe, built.allotted, self.name)
-        return export.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
+        return exporting.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
 
     def _forget(self) -> None:
         """What was made with facts that are better now."""

@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from explorer.layers.targets import siblings, targets, untouched
-from explorer.model import hub
-from explorer.model.hub import Loaded
+from explorer.model import opening
+from explorer.model.opening import Loaded
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from explorer.model.hub import Loaded
 def test_all_linear_layers_of_the_blocks_are_found(
     folders: dict[str, Path], name: str, attention: int, mlp: int, tied: bool
 ) -> None:
-    found = targets(hub.load(str(folders[name])).model)
+    found = targets(opening.load(str(folders[name])).model)
     assert Counter(t.kind for t in found) == {"attention": attention, "mlp": mlp, "embedding": 1, "head": 1}
     embedding, head = (next(t for t in found if t.kind == kind) for kind in ("embedding", "head"))
     assert head.tied_to == (embedding.name if tied else "")

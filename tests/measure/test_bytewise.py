@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from explorer.measure import bytewise
-from explorer.model import hub
+from explorer.model import opening
 from tests.conftest import TEXTS
 
 
@@ -107,7 +107,7 @@ def test_a_difference_is_that_of_the_two_and_paired() -> None:
 
 
 def test_what_is_no_number_says_so(folders: dict[str, Path]) -> None:
-    loaded = hub.load(str(folders["llama32"]))
+    loaded = opening.load(str(folders["llama32"]))
     next(loaded.model.parameters()).data.fill_(math.nan)
     found = bytewise.pieces(TEXTS, 40)
     nats = [bytewise.nats_of(loaded.model, loaded.tokenizer, piece) for piece in found]
@@ -117,6 +117,6 @@ def test_what_is_no_number_says_so(folders: dict[str, Path]) -> None:
 
 
 def test_a_tokenizer_that_does_not_tell_its_bytes(folders: dict[str, Path]) -> None:
-    loaded = hub.load(str(folders["llama32"]))
+    loaded = opening.load(str(folders["llama32"]))
     with pytest.raises(ValueError, match="bits per byte cannot be counted"):
         bytewise.nats_of(loaded.model, object(), bytewise.pieces(TEXTS, 10)[0])

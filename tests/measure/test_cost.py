@@ -5,9 +5,9 @@ import pytest
 from explorer.bench.numbers import torch_counts
 from explorer.layers.targets import Target, targets
 from explorer.measure.cost import flops_per_token, roofline
-from explorer.model.compress import compress
+from explorer.model.compressing import compress
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 

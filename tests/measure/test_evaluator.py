@@ -8,9 +8,9 @@ import torch
 from explorer.measure import quality
 from explorer.measure.evaluator import REFERENCE_TOKENS_KEPT, Evaluator
 from explorer.measure.quality import Passage
-from explorer.model.compress import compress, settle
+from explorer.model.compressing import compress, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 
 

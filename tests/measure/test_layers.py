@@ -8,9 +8,9 @@ import torch
 from explorer.layers.targets import targets
 from explorer.measure import layers
 from explorer.measure.size import stored_bytes
-from explorer.model.compress import compress
+from explorer.model.compressing import compress
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.matrices import LayerReading
 from explorer.values.recipe import Recipe
 

@@ -8,10 +8,10 @@ import torch
 from explorer.layers.targets import siblings, targets
 from explorer.measure import parts
 from explorer.measure.parts import Clock, hooked, watched, where
-from explorer.model.compress import compress, settle
+from explorer.model.compressing import compress, settle
 from explorer.model.decode import Continuation, step_of
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.performance import PARTS
 from explorer.values.recipe import Recipe
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from explorer.measure import quality
 from explorer.measure.quality import Passage, logits_of, passages, score, summarize
-from explorer.model.compress import compress, settle
+from explorer.model.compressing import compress, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 
 

@@ -15,10 +15,10 @@ from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Quantized, Spec, encode, tensors_of
 from explorer.layers.targets import targets
 from explorer.measure import size
-from explorer.model import hub
-from explorer.model.compress import Built, build, compress, settle
+from explorer.model import opening
+from explorer.model.compressing import Built, build, compress, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 from explorer.workbench.variants import Variants
 
@@ -176,7 +176,7 @@ def test_parts_by_hand(llama: Loaded) -> None:
 
 
 def test_an_untied_head_and_biases_are_parts_too(gpt2: Loaded, folders: dict[str, Path]) -> None:
-    neox = hub.load(str(folders["neox"])).model
+    neox = opening.load(str(folders["neox"])).model
     assert size.parts(neox, targets(neox))["head"] == 300 * 64 * 4
     biases = sum(p.numel() for n, p in gpt2.model.named_parameters() if n.endswith("bias") and "ln" not in n)
     matrices = sum(t.shape[0] * t.shape[1] for t in targets(gpt2.model) if t.kind in ("attention", "mlp"))

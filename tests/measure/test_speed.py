@@ -8,7 +8,7 @@ import torch
 
 from explorer.measure import machine, speed
 from explorer.measure.speed import Stopwatch, time_in_turns
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 
 
 @pytest.fixture

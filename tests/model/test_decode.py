@@ -14,10 +14,10 @@ from transformers import (
 
 from explorer.layers.targets import siblings
 from explorer.model import decode
-from explorer.model.compress import compress, settle
+from explorer.model.compressing import compress, settle
 from explorer.model.decode import Continuation, step_of
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 
 SHAPE = {

@@ -8,9 +8,9 @@ import torch
 
 from explorer.layers.targets import siblings, targets
 from explorer.methods import factorize, prune
-from explorer.model.calibrate import felt
+from explorer.model.calibrating import felt
 from explorer.model.facts import Facts, bytes_needed, fingerprint
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 
 
 def windows(count: int = 6) -> list[torch.Tensor]:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from explorer.layers.targets import blocks_of
-from explorer.model.hub import Loaded
 from explorer.model.interrupt import Interrupted, interruptible
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
 

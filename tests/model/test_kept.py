@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from explorer.measure.size import stored_bytes
 from explorer.model import kept
-from explorer.model.compress import Built, build, reshape, settle
+from explorer.model.compressing import Built, build, reshape, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
 
 FactsOf = Callable[[nn.Module], Facts]

@@ -10,10 +10,10 @@ import torch
 
 from explorer.layers.rotated import RotatedEmbedding, RotatedNorm
 from explorer.measure import quality
-from explorer.model import decode, export, heal, kept, teach
-from explorer.model.compress import build, compress, reshape, settle
+from explorer.model import decode, exporting, healing, kept, teach
+from explorer.model.compressing import build, compress, reshape, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.rotate import rotate
 from explorer.values.recipe import Recipe
 from explorer.workbench.variants import Variants
@@ -85,8 +85,8 @@ def test_it_is_kept_exported_and_opened_again(
     kept.save(built, reshape(llama.model, recipe, facts)[0], tmp_path / "kept.safetensors")
     again = kept.load(reshape(llama.model, recipe, facts)[0], recipe, tmp_path / "kept.safetensors")
     assert again and torch.equal(again.model(ids).logits, right)
-    export.write(built.model, (recipe, built.allotted, "llama"), tokenizer, {}, tmp_path / "out")
-    opened, _, found = export.read(tmp_path / "out")
+    exporting.write(built.model, (recipe, built.allotted, "llama"), tokenizer, {}, tmp_path / "out")
+    opened, _, found = exporting.read(tmp_path / "out")
     settled = settle(built.model)
     assert found == recipe and torch.allclose(opened(ids).logits, settled(ids).logits, atol=1e-3, rtol=0.02)
 
@@ -107,7 +107,7 @@ def test_sizes_are_as_predicted(llama: Loaded, facts_of: FactsOf, tmp_path: Path
 def test_it_can_be_healed(llama: Loaded, facts_of: FactsOf) -> None:
     wounded = compress(llama.model, Recipe(bits=2, quant="rtn", rotate=True), facts_of(llama.model))
     ids = torch.randint(2, 300, (8, 24), generator=torch.Generator().manual_seed(9))
-    steps = list(heal.heal(wounded, teach.read(llama.model, ids), 30, inside=False))
+    steps = list(healing.heal(wounded, teach.read(llama.model, ids), 30, inside=False))
     assert steps[-1].kl.value < 0.95 * steps[0].kl.value
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explorer.model import teach
 from explorer.model.decode import Batch, Continuation
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 
 TEXTS = {"story": ["the cat sat on the mat and the dog ran to the river where the water was cold " * 4] * 3}
 

@@ -19,7 +19,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from explorer.model import hub
+from explorer.model import conversion, opening
 from explorer.model.preflight import ModelRejected
 
 SIZES = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
@@ -96,14 +96,14 @@ def tensors_of(family: str) -> Tensors:
 def refused(file: Path, cache: Path) -> str:
     """Why a file was not opened; nothing of it was kept."""
     with pytest.raises(ModelRejected) as found:
-        hub.load(str(file))
+        opening.load(str(file))
     assert not list(cache.rglob("*.safetensors"))
     return str(found.value)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_file_that_holds_everything_opens(write: Write, family: str) -> None:
-    model, _ = hub._decoded(write(family, tensors_of(family)))
+    model, _ = conversion._decoded(write(family, tensors_of(family)))
     assert model.config.tie_word_embeddings == FAMILIES[family].tie_word_embeddings
 
 
@@ -117,7 +117,7 @@ def test_every_tensor_that_is_left_out_or_misspelt_is_missed(write: Write, cache
         words = refused(write(family, rest | {wrong: whole[name]}), cache)
         assert name in words or wrong in words
         if name == "output.weight":  # absent, it is the embedding
-            assert hub._decoded(write(family, rest))[0].config.tie_word_embeddings
+            assert conversion._decoded(write(family, rest))[0].config.tie_word_embeddings
         else:
             assert name in refused(write(family, rest), cache)
 
@@ -140,7 +140,7 @@ def test_a_table_of_one_tensor_is_refused(write: Write, cache: Path) -> None:
 def test_a_tensor_that_the_family_has_no_place_for_is_refused(write: Write, cache: Path) -> None:
     bias = {"blk.0.attn_q.bias": np.ones(32, np.float32)}
     assert "blk.0.attn_q.bias" in refused(write("llama", tensors_of("llama") | bias), cache)
-    assert hub._decoded(write("llama", tensors_of("llama") | {"rope_freqs.weight": np.ones(8, np.float32)}))
+    assert conversion._decoded(write("llama", tensors_of("llama") | {"rope_freqs.weight": np.ones(8, np.float32)}))
 
 
 @pytest.mark.parametrize("name, shape", [("blk.0.ffn_up.weight", (47, 32)), ("output_norm.weight", (31,))])
@@ -169,17 +169,17 @@ def test_a_setting_of_a_folder_that_cannot_be_is_refused(folders: dict[str, Path
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"rms_norm_eps": {"__float__": "NaN"}}))
     with pytest.raises(ModelRejected, match="rms_norm_eps cannot be nan"):
-        hub.load(str(copy))
+        opening.load(str(copy))
 
 
 def test_what_an_earlier_version_kept_is_made_anew(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write("llama", tensors_of("llama"))
     with monkeypatch.context() as earlier:
-        earlier.setattr(hub, "GGUF_VERSION", hub.GGUF_VERSION - 1)
-        before = hub.load(str(file)).folder
+        earlier.setattr(conversion, "VERSION", conversion.VERSION - 1)
+        before = opening.load(str(file)).folder
     old = before.with_name(f"gguf-{before.name.rpartition('-')[2]}")
     before.rename(old)
-    after = hub.load(str(file)).folder
+    after = opening.load(str(file)).folder
     assert (after / "model.safetensors").is_file() and after != old and not old.exists()
 
 
@@ -187,5 +187,5 @@ def test_a_folder_that_another_process_made_meanwhile_stays(write: Write, tmp_pa
     folder = tmp_path / "kept"
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(b"theirs")
-    hub._convert(write("llama", tensors_of("llama")), folder)
+    conversion._convert(write("llama", tensors_of("llama")), folder)
     assert (folder / "model.safetensors").read_bytes() == b"theirs" and not list(tmp_path.glob(".kept*"))

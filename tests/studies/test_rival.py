@@ -11,9 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.__main__ import main
 from explorer.measure import size
-from explorer.model import hub
+from explorer.model import opening, places
 from explorer.studies.rival import Rivalry, open_rival
 from explorer.values.contest import BUDGETS, Contest
+from explorer.values.progress import told
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import COST_CONTEXT, Workbench
@@ -31,8 +32,8 @@ def met(rivalry: Rivalry, recipes: list[Recipe], tokens: int = 20) -> Contest:
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "neox"])
 def test_a_plain_model_costs_what_its_tensors_and_products_do(folders: dict[str, Path], name: str) -> None:
-    place = hub.told(hub.locate(str(folders[name])), lambda _: None)
-    rival, loaded = open_rival(place), hub.load(str(folders[name]))
+    place = told(places.locate(str(folders[name])), lambda _: None)
+    rival, loaded = open_rival(place), opening.load(str(folders[name]))
     assert rival.size.file_bytes.value == size.stored_bytes(loaded.model) and rival.size.file_bytes.how == "measured"
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         loaded.model(torch.ones(1, 1, dtype=torch.long))
@@ -89,16 +90,16 @@ def test_a_rival_is_found_beside_the_steps_on_the_model_and_opened_in_one(
 ) -> None:
     threads: dict[str, threading.Thread] = {}
 
-    def note(name: str) -> None:
-        real = getattr(hub, name)
+    def note(module: Any, name: str) -> None:
+        real = getattr(module, name)
 
         def noted(*values: Any, **options: Any) -> Any:
             threads[name] = threading.current_thread()
             return real(*values, **options)
 
-        monkeypatch.setattr(hub, name, noted)
+        monkeypatch.setattr(module, name, noted)
 
-    note("locate"), note("open_place")
+    note(places, "locate"), note(opening, "open_place")
     sentences = list(Rivalry(workbench).opening(str(folders["gpt2"])))
     assert sentences == [f"Opening {folders['gpt2']}."]
     assert threads["locate"] is threading.current_thread()

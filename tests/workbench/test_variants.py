@@ -12,7 +12,7 @@ from torch import nn
 from explorer.measure import size
 from explorer.model import teach
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.teach import Lessons
 from explorer.values.recipe import Recipe
 from explorer.workbench.variants import CUTS_KEPT, KEPT, Variants

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from explorer.layers.targets import targets
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.preflight import ModelRejected
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe

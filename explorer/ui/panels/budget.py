@@ -8,8 +8,8 @@ from html import escape
 
 import gradio as gr
 
+from explorer.files import cache_folder
 from explorer.layers.targets import Target
-from explorer.model import hub
 from explorer.model.plan import Factor, plans
 from explorer.studies import budget, trade
 from explorer.studies.budget import Choice, Limits
@@ -55,7 +55,7 @@ class BudgetPanel:
         for share in self.bench.prepare():
             yield None, Status(say("preparing", share=f"{share * 100:.0f}"), "busy")
         found: list[trade.Trade] = []
-        for step in trade.trades(self.bench, hub.cache_folder() / "budget"):
+        for step in trade.trades(self.bench, cache_folder() / "budget"):
             if isinstance(step, list):
                 found = step
             else:

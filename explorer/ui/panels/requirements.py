@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.model.preflight import free_bytes
+from explorer.model.memory import free_bytes
 from explorer.takes import catalogue, requirements
 from explorer.takes.requirements import Costs, Takes
 from explorer.ui.desk import failure

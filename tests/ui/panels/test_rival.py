@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer.model import hub
+from explorer.model import downloads
 from explorer.ui.asks import Controls
 from explorer.ui.desk import Desk
 from explorer.ui.panels import plot, rival
@@ -103,8 +103,8 @@ def test_a_download_is_told_holds_nobody_up_and_ends_at_stop(
         finally:
             ended.append(threading.current_thread())
 
-    monkeypatch.setattr(hub, "_from_hf_cache", lambda name: None)
-    monkeypatch.setattr(hub, "_from_hub", fetch)
+    monkeypatch.setattr(downloads, "from_hub_before", lambda name: None)
+    monkeypatch.setattr(downloads, "from_hub", fetch)
     page = RivalPanel(desk)
     found = meet(page, values, "someone/large")
     lines = [next(found)[1] for _ in range(2)]

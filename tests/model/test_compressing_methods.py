@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.storage import Quantized, Sparse
 from explorer.layers.targets import siblings, targets, weight_of
-from explorer.model.compress import Built, build, compress, settle, skeleton
+from explorer.model.compressing import Built, build, compress, settle, skeleton
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.values.ranges import CHOICES, RANGES
 from explorer.values.recipe import Recipe
 

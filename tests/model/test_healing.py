@@ -14,12 +14,13 @@ from explorer.layers.dense import replace_linear_layers
 from explorer.layers.linear import CompressedLinear
 from explorer.measure.size import stored_bytes
 from explorer.methods import distill
-from explorer.model import export, heal, teach
-from explorer.model.compress import build, compress, settle
+from explorer.model import exporting, healing, teach
+from explorer.model.compressing import build, compress, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
+from explorer.model.student import Student
 from explorer.model.teach import Lessons
 from explorer.values.progress import HealStep
 from explorer.values.recipe import Recipe
@@ -70,7 +71,7 @@ def test_masks_and_codes_stay_and_all_else_gets_nearer_at_no_byte(
 ) -> None:
     base, hurt = state(llama.model), compress(llama.model, recipe, facts_of(llama.model))
     before = state(hurt)
-    healed, curve = run(heal.heal(hurt, lessons, 30))
+    healed, curve = run(healing.heal(hurt, lessons, 30))
     after = state(healed)
     assert same(before, state(hurt)) and same(base, state(llama.model))
     assert {n: (t.shape, t.dtype) for n, t in after.items()} == {n: (t.shape, t.dtype) for n, t in before.items()}
@@ -89,7 +90,7 @@ def test_masks_and_codes_stay_and_all_else_gets_nearer_at_no_byte(
 def test_the_kl_that_is_told_is_that_of_the_stored_model(llama32: Loaded, facts_of: FactsOf, recipe: Recipe) -> None:
     ids = torch.randint(2, 300, (24, 64), generator=torch.Generator().manual_seed(7))
     lessons = teach.read(llama32.model, ids)
-    healed, curve = run(heal.heal(compress(llama32.model, recipe, facts_of(llama32.model)), lessons, 8))
+    healed, curve = run(healing.heal(compress(llama32.model, recipe, facts_of(llama32.model)), lessons, 8))
     told = min(step.kl.value for step in curve)
     held = lessons.held_out
     with torch.inference_mode():
@@ -102,7 +103,7 @@ def test_healing_is_the_same_every_time_and_another_order_is_another_result(
     llama: Loaded, facts_of: FactsOf, lessons: Lessons
 ) -> None:
     hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
-    first, again, other = (state(run(heal.heal(hurt, lessons, 6, seed=seed))[0]) for seed in (0, 0, 1))
+    first, again, other = (state(run(healing.heal(hurt, lessons, 6, seed=seed))[0]) for seed in (0, 0, 1))
     assert same(first, again) and not same(first, other)
 
 
@@ -113,16 +114,16 @@ def test_a_stop_leaves_what_so_many_steps_would_have_made(llama: Loaded, facts_o
         seen.append(1)
         return len(seen) > 7
 
-    early, curve = run(heal.heal(hurt, lessons, 200, stopped=stopped))
-    short, _ = run(heal.heal(hurt, lessons, 7))
+    early, curve = run(healing.heal(hurt, lessons, 200, stopped=stopped))
+    short, _ = run(healing.heal(hurt, lessons, 7))
     assert curve[-1].step == 7 and same(state(early), state(short))
-    untouched, curve = run(heal.heal(hurt, lessons, 200, stopped=lambda: True))
+    untouched, curve = run(healing.heal(hurt, lessons, 200, stopped=lambda: True))
     assert [step.step for step in curve] == [0] and same(state(untouched), state(hurt))
 
 
 def test_the_best_is_kept_where_training_makes_it_worse(llama: Loaded, facts_of: FactsOf, lessons: Lessons) -> None:
     hurt = compress(llama.model, Recipe(bits=8), facts_of(llama.model))
-    healed, curve = run(heal.heal(hurt, lessons, 4, rate=3000.0))
+    healed, curve = run(healing.heal(hurt, lessons, 4, rate=3000.0))
     assert curve[-1].kl.value > curve[0].kl.value and curve[-1].best_step == 0
     assert same(state(healed), state(hurt))
 
@@ -133,7 +134,7 @@ def test_hidden_states_are_learned_only_where_they_mean_the_same(
     hurt = compress(llama.model, Recipe(bits=2), facts_of(llama.model))
     without = dataclasses.replace(lessons, hidden=())
     inside, outside, blind = (
-        run(heal.heal(hurt, taught, 30, inside=also))[0]
+        run(healing.heal(hurt, taught, 30, inside=also))[0]
         for taught, also in ((lessons, True), (lessons, False), (without, True))
     )
     assert same(state(outside), state(blind)) and not same(state(inside), state(outside))
@@ -148,10 +149,10 @@ def test_hidden_states_are_learned_only_where_they_mean_the_same(
 
 def test_the_control_run_learns_the_next_token(llama: Loaded, facts_of: FactsOf, lessons: Lessons) -> None:
     hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
-    _, curve = run(heal.heal(hurt, lessons, 1, plain=True))
-    student = heal.Student(hurt, False)
-    trainer = heal._Trainer(student, lessons, 1, 1.0, 0, True)
-    windows = [next(trainer.order) for _ in range(heal.WINDOWS)]
+    _, curve = run(healing.heal(hurt, lessons, 1, plain=True))
+    student = Student(hurt, False)
+    trainer = healing._Trainer(student, lessons, 1, 1.0, 0, True)
+    windows = [next(trainer.order) for _ in range(healing.WINDOWS)]
     ids = lessons.ids[windows]
     with torch.inference_mode():
         logits = hurt(input_ids=ids).logits[:, :-1].float().flatten(0, 1)
@@ -164,9 +165,9 @@ def test_a_student_of_fewer_blocks_learns_with_all_its_weights_and_stays_a_plain
 ) -> None:
     recipe = Recipe(depth=0.5, width=0.25)
     hurt = compress(llama.model, recipe, facts_of(llama.model))
-    healed, curve = run(heal.heal(hurt, lessons, 60, rate=3.0, everything=True, inside=False))
+    healed, curve = run(healing.heal(hurt, lessons, 60, rate=3.0, everything=True, inside=False))
     assert curve[-1].kl.value < 0.9 * curve[0].kl.value
-    export.write(healed, (recipe, NOTHING, "someone/base"), llama.tokenizer, {}, tmp_path / "student")
+    exporting.write(healed, (recipe, NOTHING, "someone/base"), llama.tokenizer, {}, tmp_path / "student")
     opened = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
     with torch.inference_mode():
         assert torch.equal(replace_linear_layers(opened.eval())(lessons.ids).logits, healed(lessons.ids).logits)
@@ -178,49 +179,26 @@ def test_an_export_of_a_healed_model_reads_back_equal(
 ) -> None:
     steps = build(llama.model, recipe, facts_of(llama.model))
     built, _ = run(steps)  # type: ignore[arg-type]
-    healed, _ = run(heal.heal(built.model, lessons, 3))  # type: ignore[arg-type, union-attr]
+    healed, _ = run(healing.heal(built.model, lessons, 3))  # type: ignore[arg-type, union-attr]
     about = (recipe, built.allotted, "someone/base")  # type: ignore[union-attr]
-    assert export.write(healed, about, llama.tokenizer, {}, tmp_path / "out") == stored_bytes(healed)
-    model, _, _ = export.read(tmp_path / "out")
+    assert exporting.write(healed, about, llama.tokenizer, {}, tmp_path / "out") == stored_bytes(healed)
+    model, _, _ = exporting.read(tmp_path / "out")
     with torch.inference_mode():
         wanted = settle(copy.deepcopy(healed))(lessons.ids[:2]).logits
         assert torch.equal(model(lessons.ids[:2]).logits, wanted)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("columns, size", [(12, 4), (10, 4), (7, 7)])
-def test_the_slope_of_a_scale_is_that_of_the_plain_formula(masked: bool, columns: int, size: int) -> None:
-    noise = torch.Generator().manual_seed(4)
-    decoded = torch.randn(5, 2 * columns if masked else columns, generator=noise)
-    mask = None
-    if masked:
-        mask = torch.zeros(decoded.shape, dtype=torch.bool)
-        for row in mask:
-            row[torch.randperm(len(row), generator=noise)[:columns]] = True
-        decoded = decoded * mask
-    groups = -(-columns // size)
-    gain = (0.1 * torch.randn(5, groups, generator=noise)).requires_grad_(True)
-    pull = torch.randn(decoded.shape, generator=noise)
-    (found,) = torch.autograd.grad((heal._Scaled.apply(gain, decoded, mask, columns, size) * pull).sum(), gain)
-    wanted = torch.zeros(5, groups)
-    for row in range(5):
-        places = mask[row].nonzero()[:, 0].tolist() if mask is not None else range(columns)
-        for at, place in enumerate(places):
-            wanted[row, at // size] += decoded[row, place] * pull[row, place]
-    assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_what_takes_too_much_memory_is_refused(
     llama: Loaded, facts_of: FactsOf, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hurt = compress(llama.model, Recipe(sparsity=0.5), facts_of(llama.model))
-    monkeypatch.setattr(heal, "BYTES", 10**12)
+    monkeypatch.setattr(healing, "BYTES", 10**12)
     with pytest.raises(ModelRejected, match="memory"):
-        run(heal.heal(hurt, lessons, 1))
+        run(healing.heal(hurt, lessons, 1))
 
 
 def test_a_loss_that_is_not_a_number_is_told(llama: Loaded, lessons: Lessons) -> None:
     broken = copy.deepcopy(llama.model)
     next(p for p in broken.parameters() if p.dim() == 1).data.fill_(torch.nan)
     with pytest.raises(ValueError, match="not a number"):
-        run(heal.heal(broken, lessons, 3))
+        run(healing.heal(broken, lessons, 3))

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 from explorer.bench.speed import every_recipe
 from explorer.layers.dense import replace_linear_layers
 from explorer.measure.size import stored_bytes
-from explorer.model import export
-from explorer.model.compress import build, compress, settle
+from explorer.model import exporting
+from explorer.model.compressing import build, compress, settle
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.values.recipe import Recipe
@@ -30,7 +30,7 @@ METRICS = {
 def written(loaded: Loaded, recipe: Recipe, folder: Path) -> Path:
     model = compress(loaded.model, recipe, Facts())
     about = (recipe, NOTHING, "someone/base")
-    assert export.write(model, about, loaded.tokenizer, METRICS, folder) == stored_bytes(model)
+    assert exporting.write(model, about, loaded.tokenizer, METRICS, folder) == stored_bytes(model)
     return folder
 
 
@@ -51,7 +51,7 @@ def test_an_export_opens_again_with_the_same_logits(
     tmp_path: Path,
     ids: Tensor,
 ) -> None:
-    model, tokenizer, found = export.read(written(any_model, recipe, tmp_path / "out"))
+    model, tokenizer, found = exporting.read(written(any_model, recipe, tmp_path / "out"))
     assert found == recipe
     assert torch.equal(logits(model, ids), logits(settle(compress(any_model.model, recipe, Facts())), ids))
     assert tokenizer("the cat").input_ids == any_model.tokenizer("the cat").input_ids
@@ -72,8 +72,8 @@ def test_every_method_opens_again_with_the_same_logits(
             except StopIteration as end:
                 built = end.value
         folder = tmp_path / f"out{place}"
-        export.write(built.model, (recipe, built.allotted, "b"), any_model.tokenizer, METRICS, folder)
-        model, _, found = export.read(folder)
+        exporting.write(built.model, (recipe, built.allotted, "b"), any_model.tokenizer, METRICS, folder)
+        model, _, found = exporting.read(folder)
         assert found == recipe and torch.equal(logits(model, ids), logits(settle(built.model), ids)), recipe
 
 
@@ -85,7 +85,7 @@ def test_what_only_lost_structure_opens_in_plain_transformers(
         pytest.skip("no separate query, key and value")
     recipe = Recipe(**cut)  # type: ignore[arg-type]
     model = compress(any_model.model, recipe, facts_of(any_model.model))
-    export.write(model, (recipe, NOTHING, "b"), any_model.tokenizer, METRICS, tmp_path / "out")
+    exporting.write(model, (recipe, NOTHING, "b"), any_model.tokenizer, METRICS, tmp_path / "out")
     plain, told = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(told.values()), told
     assert torch.equal(logits(replace_linear_layers(plain.eval()), ids), logits(model, ids))
@@ -106,7 +106,7 @@ def test_the_folder_tells_what_it_is(folder: Path) -> None:
     card = (folder / "README.md").read_text()
     for words in ("base_model: someone/base", "50 % zeros", "4 bits", "1.2 MB", "0.0123"):
         assert words in card
-    assert export.is_export(folder) and not export.is_export(folder.parent)
+    assert exporting.is_export(folder) and not exporting.is_export(folder.parent)
 
 
 def test_others_may_read_what_was_written(folder: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_failure_leaves_nothing_behind(
         raise OSError("no space left on device")
 
     name = {"model.safetensors": "save_file", "recipe.json": "_write_json", "README.md": "card"}[file]
-    monkeypatch.setattr(export, name, full)
+    monkeypatch.setattr(exporting, name, full)
     with pytest.raises(OSError, match="no space"):
         written(llama, Recipe(bits=4), tmp_path / "here" / "out")
     assert list((tmp_path / "here").iterdir()) == []
@@ -143,7 +143,7 @@ def test_what_does_not_read_back_the_same_is_not_kept(
         name = next(iter(tensors))
         return tensors | {name: tensors[name] + 1}
 
-    monkeypatch.setattr(export, "load_file", flipped)
+    monkeypatch.setattr(exporting, "load_file", flipped)
     with pytest.raises(ModelRejected):
         written(llama, Recipe(), tmp_path / "here" / "out")
     assert list((tmp_path / "here").iterdir()) == []
@@ -159,7 +159,7 @@ def test_names_that_could_hurt_are_refused(llama: Loaded, tmp_path: Path, name: 
 def test_a_full_disk_is_seen_before_anything_is_written(
     llama: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(exporting.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(ValueError, match="disk"):
         written(llama, Recipe(), tmp_path / "here" / "out")
     assert list((tmp_path / "here").iterdir()) == []
@@ -167,7 +167,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(
 
 def rejected(folder: Path) -> str:
     with pytest.raises(ModelRejected) as found:
-        export.read(folder)
+        exporting.read(folder)
     return str(found.value)
 
 

@@ -24,7 +24,7 @@ from transformers import (
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.targets import siblings, targets, weight_of
 from explorer.measure.size import Predictor, stored_bytes
-from explorer.model.compress import Built, build, settle
+from explorer.model.compressing import Built, build, settle
 from explorer.model.facts import Facts
 from explorer.values.recipe import Recipe
 

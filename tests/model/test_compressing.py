@@ -15,10 +15,10 @@ from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import Stored, tensors_of
 from explorer.layers.targets import targets
 from explorer.measure.size import stored_bytes
-from explorer.model import hub
-from explorer.model.compress import compress, kernels_of, notes_of, settle, skeleton
+from explorer.model import opening
+from explorer.model.compressing import compress, kernels_of, notes_of, settle, skeleton
 from explorer.model.facts import Facts
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
 from explorer.model.plan import plans
 from explorer.values.recipe import Recipe
 
@@ -163,7 +163,7 @@ def test_a_tied_head_shares_one_stored(llama: Loaded, gpt2: Loaded) -> None:
 
 
 def test_an_untied_head_is_stored_on_its_own(folders: dict[str, Path]) -> None:
-    base = hub.load(str(folders["neox"])).model
+    base = opening.load(str(folders["neox"])).model
     model = compress(base, Recipe(head_bits=4), Facts())
     assert model.get_output_embeddings().stored()[0] is not model.get_input_embeddings().stored
 

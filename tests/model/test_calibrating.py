@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from explorer.layers.targets import blocks_of, siblings, targets
-from explorer.model.calibrate import Gather, draw, felt, first, gram_of, windows_of
-from explorer.model.hub import Loaded
+from explorer.model.calibrating import Gather, draw, felt, first, gram_of, windows_of
+from explorer.model.opening import Loaded
 
 Seen = list[tuple[str, Tensor, Tensor]]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from explorer.model.generate import MAX_PROMPT_CHARACTERS, context_length, encode_prompt, stream
-from explorer.model.hub import Loaded
+from explorer.model.opening import Loaded
+from explorer.model.writing import MAX_PROMPT_CHARACTERS, context_length, encode_prompt, stream
 from explorer.values.written import Piece
 
 

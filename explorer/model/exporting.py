@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from explorer import assets
 from explorer.layers.storage import tensors_of
-from explorer.model import hub
-from explorer.model.compress import settle, skeleton
+from explorer.model.compressing import settle, skeleton
+from explorer.model.memory import check_memory
+from explorer.model.opening import open_tokenizer, structure
 from explorer.model.plan import Allotment
-from explorer.model.preflight import ModelRejected, check_folder, check_memory
+from explorer.model.preflight import ModelRejected, check_folder
 from explorer.values.recipe import Recipe
 
 FORMAT, VERSION = "size-explorer", 1
@@ -89,7 +90,7 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     files = check_folder(folder)
     check_memory(3 * files.tensor_bytes)
     recipe, allotted = described(folder)
-    base = hub.structure(folder)
+    base = structure(folder)
     with torch.device("meta"):  # whatever the file says, nothing is allocated for it
         model = skeleton(base, recipe, allotted)
     tensors = _as_transformers(model, load_file(folder / "model.safetensors"))
@@ -104,7 +105,7 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     loaded = {t.data_ptr() for name, t in state.items() if name in tensors}
     if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
-    return settle(model).eval().requires_grad_(False), hub.open_tokenizer(folder), recipe
+    return settle(model).eval().requires_grad_(False), open_tokenizer(folder), recipe
 
 
 def _as_transformers(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

