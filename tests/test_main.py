@@ -1,5 +1,6 @@
 """The command line: records on standard output, everything else on standard error."""
 
+import argparse
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from explorer.__main__ import main
+from explorer.commands import page
 from explorer.measure import machine
 from explorer.studies import profiling
 from explorer.values.recipe import Recipe
@@ -122,7 +124,7 @@ def test_bad_input_ends_with_2_and_one_line(
     command, *rest = arguments
     assert main([command, "--model", model, *rest]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 1 and err.startswith("explorer: ")
+    assert out == "" and len(err.splitlines()) == 1 and err.startswith("size-explorer: ")
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "someone/unknown", "nothing.gguf"])
@@ -143,12 +145,40 @@ def test_a_text_that_cannot_be_used_ends_with_2(
         assert "text" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [[], ["dance"], ["measure", "--bits", "four"], ["generate"], ["export"]])
+@pytest.mark.parametrize("arguments", [["dance"], ["measure", "--bits", "four"], ["generate"], ["--port", "x"]])
 def test_words_that_are_no_command_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)
     assert end.value.code == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["--port", "7870", "--no-browser"], ["page"]])
+def test_without_a_command_it_is_the_page(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[argparse.Namespace] = []
+    monkeypatch.setattr(page, "_page", asked.append)
+    assert main(arguments) == 0
+    assert asked[0].port == (7870 if "--port" in arguments else None) and asked[0].host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("environment", "seen"),
+    [
+        ({}, False),
+        ({"DISPLAY": ":0"}, True),
+        ({"WAYLAND_DISPLAY": "w"}, True),
+        ({"DISPLAY": ":0", "SSH_CONNECTION": "a"}, False),
+    ],
+)
+def test_a_browser_opens_only_where_it_is_seen(
+    environment: dict[str, str], seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert page.has_display() is seen
 
 
 def test_generate_writes_with_the_original_and_the_compressed(model: str, capsys: pytest.CaptureFixture[str]) -> None:
