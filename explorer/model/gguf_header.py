@@ -39,7 +39,7 @@ def check_gguf(file: Path) -> ModelFiles:
     """Refuse a .gguf file whose header is damaged, hostile or does not fit the file."""
     real = real_path(file)
     with open_file(real) as (stream, size):
-        return summary(real, "gguf", *_header(stream, size, Path(file).name))
+        return summary(*_header(stream, size, Path(file).name))
 
 
 class _Reader:

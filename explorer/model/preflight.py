@@ -74,8 +74,6 @@ def first_line(error: BaseException | str) -> str:
 class ModelFiles:
     """What the headers of an accepted model say."""
 
-    path: Path
-    kind: str  # "safetensors" | "gguf"
     architecture: str
     parameters: int
     tensor_bytes: int
@@ -94,7 +92,7 @@ def check_folder(folder: Path) -> ModelFiles:
     check_config(config, "config.json")
     for name in sorted(OTHER_CONFIGS & names):
         check_config(_json(real / name, MAX_TOKENIZER)[0], name)
-    return summary(real, "safetensors", config[-1].get("model_type"), _weights(real, names))
+    return summary(config[-1].get("model_type"), _weights(real, names))
 
 
 def file_sha256(path: Path) -> str:
@@ -109,14 +107,12 @@ def require(condition: object, code: str, otherwise: str) -> None:
         raise ModelRejected(code, f"{otherwise}.")
 
 
-def summary(path: Path, kind: str, architecture: object, tensors: dict[str, Tensor]) -> ModelFiles:
+def summary(architecture: object, tensors: dict[str, Tensor]) -> ModelFiles:
     """From what a header says of an architecture and of each tensor."""
     name = architecture if isinstance(architecture, str) else ""
     require(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name), "architecture", "The model does not say what it is")
     _, sizes, elements, dtypes = zip(*tensors.values(), strict=True)
     return ModelFiles(
-        path=path,
-        kind=kind,
         architecture=name,
         parameters=sum(elements),
         tensor_bytes=sum(sizes),

@@ -67,8 +67,7 @@ def sharded(folder: Path, weight_map: Any = None, **files: Any) -> Path:
 @pytest.mark.parametrize("make", [write, sharded])
 def test_a_good_folder_is_accepted(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     files = check_folder(make(tmp_path / "good"))
-    assert files.path == (tmp_path / "good").resolve()
-    assert (files.kind, files.architecture) == ("safetensors", "llama")
+    assert files.architecture == "llama"
     assert (files.parameters, files.tensor_bytes) == (40, 96)
     assert files.dtypes == {"BF16", "F32"}
 
@@ -380,7 +379,7 @@ def test_links_inside_the_folder_and_to_the_folder_are_accepted(tmp_path: Path) 
     (tmp_path / "model" / SINGLE).symlink_to("weights")
     (tmp_path / "model" / "broken.txt").symlink_to("nothing")
     (tmp_path / "alias").symlink_to("model")
-    assert check_folder(tmp_path / "alias").path == (tmp_path / "model").resolve()
+    assert check_folder(tmp_path / "alias") == check_folder(tmp_path / "model")
 
 
 @pytest.mark.parametrize("shared", [False, True])
