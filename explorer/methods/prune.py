@@ -38,6 +38,17 @@ def wanda(weight: Tensor, importance: Tensor) -> Tensor:
     return weight.abs().float() * importance.sqrt()
 
 
+# SparseGPT finds its masks by itself (`secondorder`); where only a score is asked for, it is Wanda's.
+SCORES = {"wanda": wanda, "ria": ria, "sparsegpt": wanda}
+
+
+def score(weight: Tensor, importance: Tensor | None, method: str) -> Tensor:
+    """(rows, columns) scores ≥ 0 by a method's name; by magnitude also where no importance (columns,) is known."""
+    if method == "magnitude" or importance is None:
+        return weight.abs()
+    return SCORES[method](weight, importance)
+
+
 def keys(score: Tensor) -> Tensor:
     """(rows, columns) scores ≥ 0 → integers that order like them, ties by column; no two in a row are equal.
 

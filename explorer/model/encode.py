@@ -157,12 +157,7 @@ def _mask(job: Job, recipe: Recipe, facts: Facts) -> Tensor | None:
 
 
 def _score(job: Job, recipe: Recipe) -> Tensor:
-    matrix = job.matrix if job.unscaled is None else job.unscaled
-    if recipe.prune == "magnitude" or job.importance is None:
-        return matrix.abs()
-    if recipe.prune == "ria":
-        return prune.ria(matrix, job.importance)
-    return prune.wanda(matrix, job.importance)
+    return prune.score(job.matrix if job.unscaled is None else job.unscaled, job.importance, recipe.prune)
 
 
 def _chosen(matrix: Tensor, spec: Spec, recipe: Recipe, score: Tensor) -> Tensor:

@@ -80,11 +80,8 @@ class Facts:
     # what follows from it
 
     def score(self, name: str, weight: Tensor, method: str) -> Tensor:
-        """(rows, columns) pruning scores by magnitude, wanda or ria."""
-        importance = self.importance(name)
-        if method == "magnitude" or importance is None:
-            return weight.abs()
-        return prune.ria(weight, importance) if method == "ria" else prune.wanda(weight, importance)
+        """(rows, columns) pruning scores, see `prune.score`."""
+        return prune.score(weight, self.importance(name), method)
 
     def ranks(self, name: str, weight: Tensor, method: str) -> Tensor:
         """(rows, columns): the place of each weight within its row by its score."""

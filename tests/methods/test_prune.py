@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from explorer.methods import prune
-from explorer.values.ranges import SPARSITY
+from explorer.values.ranges import CHOICES, SPARSITY
 
 SHARES = [SPARSITY.low + i * SPARSITY.step for i in range(19)]
 
@@ -127,3 +127,13 @@ def test_wanda_and_ria_are_their_formulas() -> None:
     shares = torch.tensor([[3 / 4 + 3 / 4, 1 / 4 + 1 / 3], [1 / 3 + 1 / 4, 2 / 3 + 2 / 3]])
     torch.testing.assert_close(prune.ria(weight, power), shares * torch.tensor([4.0, 16.0]) ** 0.25)
     assert prune.ria(torch.zeros(2, 2), power).isfinite().all()
+
+
+def test_every_method_of_a_recipe_has_its_score_and_no_other_name_has_one() -> None:
+    weight, importance = torch.randn(4, 8), torch.rand(8)
+    assert {*prune.SCORES, "magnitude"} == {*CHOICES["prune"]}
+    for method in CHOICES["prune"]:
+        assert (prune.score(weight, importance, method) >= 0).all()
+        assert torch.equal(prune.score(weight, None, method), weight.abs())
+    with pytest.raises(KeyError):
+        prune.score(weight, importance, "unheard of")

@@ -159,7 +159,7 @@ def test_blocks_go_where_the_time_allows_no_more(workbench: Workbench, measured:
 def test_a_new_budget_touches_no_model(
     workbench: Workbench, measured: list[Trade], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workbench, "step", lambda _: pytest.fail("the model was asked"))
+    monkeypatch.setattr(workbench.engine, "step", lambda _: pytest.fail("the model was asked"))
     again = list(trade.trades(workbench, tmp_path / "budget"))
     assert again == [measured]
     assert budget.choose(workbench, measured, Limits(kl=0.05)).kl.value <= 0.05 * 1.001
