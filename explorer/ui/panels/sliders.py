@@ -68,56 +68,27 @@ def method_controls() -> list[Any]:
 
 def _percent(name: str, range_: Range, value: int) -> gr.Slider:
     low, high, step = (round(100 * part) for part in (range_.low, range_.high, range_.step))
-    return gr.Slider(
-        low,
-        high,
-        value,
-        step=step,
-        label=WORDS[name],
-        info=WORDS[f"{name}_info"],
-        elem_id=name,
-        elem_classes="knob",
-    )
-
-
-def _check(name: str) -> gr.Checkbox:
-    return gr.Checkbox(False, label=WORDS[name], info=WORDS[f"{name}_info"], elem_id=name, elem_classes="knob")
+    return gr.Slider(low, high, value, step=step, **_named(name))
 
 
 def _steps(name: str, high: float, value: float = 0) -> gr.Slider:
-    range_ = RANGES[name]
-    return gr.Slider(
-        range_.low,
-        high,
-        value,
-        step=range_.step,
-        label=WORDS[name],
-        info=WORDS[f"{name}_info"],
-        elem_id=name,
-        elem_classes="knob",
-    )
+    return gr.Slider(RANGES[name].low, high, value, step=RANGES[name].step, **_named(name))
+
+
+def _check(name: str) -> gr.Checkbox:
+    return gr.Checkbox(False, **_named(name))
 
 
 def _choice(name: str, options: list[str], value: str) -> gr.Radio:
-    return gr.Radio(
-        options,
-        value=value,
-        label=WORDS[name],
-        info=WORDS[f"{name}_info"],
-        elem_id=name,
-        elem_classes="knob segments",
-    )
+    return gr.Radio(options, value=value, **_named(name, "knob segments"))
 
 
 def _pick(name: str) -> gr.Dropdown:
-    choices = list(CHOICES[name])
     automatic = [AUTO] if name in ("prune", "quant", "factorize") else []
-    return gr.Dropdown(
-        [*automatic, *choices],
-        value=getattr(Controls(), name),
-        label=WORDS[name],
-        info=WORDS[f"{name}_info"],
-        elem_id=name,
-        elem_classes="knob",
-        filterable=False,
-    )
+    choices = [*automatic, *CHOICES[name]]
+    return gr.Dropdown(choices, value=getattr(Controls(), name), filterable=False, **_named(name))
+
+
+def _named(name: str, classes: str = "knob") -> dict[str, Any]:
+    """What a control is called, and what it is found by."""
+    return {"label": WORDS[name], "info": WORDS[f"{name}_info"], "elem_id": name, "elem_classes": classes}
