@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.measure import quality, speed
 from explorer.measure.intervals import Blocks
-from explorer.model.decode import Batch, cache_word
+from explorer.model.decode import Batch
+from explorer.model.forward import cache_word
 from explorer.values.performance import Speed, verdict
 from explorer.values.quality import Quality
 from explorer.values.reading import Reading

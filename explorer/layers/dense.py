@@ -29,7 +29,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """A layer of the original: transformers' own, but for the product."""
+    """A layer of the original: transformers' own, but for the product. `transposed`: in its family's files it lies the
+    other way round."""
+
+    transposed = False
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)

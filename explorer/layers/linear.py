@@ -3,6 +3,7 @@ embedding that may share its Stored with a tied head. Before `settle` they decod
 after it they run on kernels."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class CompressedLinear(nn.Module):
         self.register_buffer("bias", bias)
         self.register_buffer("input_scale", input_scale)
         self.out_features, self.in_features = branches[0][0].shape[0], branches[0][-1].shape[1]
+        self.dtype = branches[0][0].dtype
         self.note = ""
         self._steps: list[list[kernels.Kernel]] = []  # the kernels again, last factor first, at hand without a look-up
 
@@ -38,7 +40,12 @@ class CompressedLinear(nn.Module):
         """All that the layer keeps, as long as it is not settled."""
         return [factor for factors in self.branches for factor in factors]  # type: ignore[union-attr, attr-defined]
 
+    @property
     def weight(self) -> Tensor:
+        """For families that ask a layer's weight for its dtype, device or shape; there are no numbers in it."""
+        return _no_numbers(self, (self.out_features, self.in_features), self.dtype)
+
+    def decoded(self) -> Tensor:
         """What the unsettled layer multiplies by, (out, in) float32."""
         device = self.stored()[0].dense().device
         total = torch.zeros(self.out_features, self.in_features, device=device)
@@ -114,18 +121,44 @@ class CompressedEmbedding(nn.Module):
     """Rows of a Stored by token id, times the scale that some models (Gemma) put on their embedding, turned where the
     model is rotated."""
 
-    scale: Tensor | None
+    scale: Tensor | float | None
 
-    def __init__(self, stored: Stored, scale: Tensor | None = None, rotation: Rotation | None = None) -> None:
+    def __init__(self, stored: Stored, scale: Tensor | float | None = None, rotation: Rotation | None = None) -> None:
         super().__init__()
         self.stored, self.rotation = stored, rotation
-        self.register_buffer("scale", scale, persistent=False)
+        if isinstance(scale, Tensor):
+            self.register_buffer("scale", scale, persistent=False)
+        else:
+            self.scale = scale
+
+    @property
+    def weight(self) -> Tensor:
+        """As a compressed linear layer's."""
+        return _no_numbers(self, self.stored.shape, self.stored.dtype)
 
     def forward(self, ids: Tensor) -> Tensor:
         rows = self.stored.rows(ids)
         if self.rotation is not None:
             rows = self.rotation.rotate(rows).to(rows.dtype)
-        return rows if self.scale is None else rows * self.scale.to(rows.dtype)
+        if isinstance(self.scale, Tensor):
+            return rows * self.scale.to(rows.dtype)
+        return rows if self.scale is None else rows * self.scale
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """What a model's weights are, or decode to."""
+    layers = (m.dtype for m in model.modules() if isinstance(m, CompressedLinear))
+    return next(chain(layers, (p.dtype for p in model.parameters())))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model runs; one may have no parameter left."""
+    return next(chain(model.parameters(), model.buffers())).device
+
+
+def _no_numbers(layer: nn.Module, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    device = next((buffer.device for buffer in layer.buffers()), None)
+    return torch.full((1, 1), torch.nan, dtype=dtype, device=device).expand(shape)
 
 
 def _through(steps: Sequence[kernels.Kernel], x: Tensor) -> Tensor:

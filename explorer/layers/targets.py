@@ -2,43 +2,56 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.dense import Linear
+from explorer.layers.experts import Stack
+from explorer.layers.linear import device_of
 from explorer.layers.rotated import RotatedEmbedding
 
 Kind = Literal["attention", "mlp", "embedding", "head"]
 LLAMA_SHAPED = ("llama", "mistral", "qwen2", "qwen3")  # families whose blocks are built like Llama's
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")  # the config's word for how many
+TOWERS = ("vision", "image", "visual", "audio", "speech")  # in names of what reads something other than text
+MULTIPLIED_ELSEWHERE = ("dt_proj",)  # matrices that a family takes out of their layer, and multiplies itself
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One matrix: module name, kind, (rows, columns), number of its block, and for a tied head the embedding's name."""
+    """One matrix: module name, kind, (rows, columns), number of its block; the name of the matrix that it shares its
+    weight with, where an earlier one does (a head with the embedding, blocks that share an attention); for one of
+    several experts how many there are and how many of them a token meets."""
 
     name: str
     kind: Kind
     shape: tuple[int, int]
     block: int = -1
     tied_to: str = ""
+    experts: int = 0
+    active: int = 0
 
 
 def targets(model: nn.Module) -> list[Target]:
-    """All linear layers inside the repeated blocks, the token embedding and the output head, in the model's order.
-
-    GPT-2's Conv1D is a linear layer whose weight is stored (in, out); its shape here is (out, in) like all others.
-    """
+    """All linear layers inside the repeated blocks that read text, the token embedding and the output head, in the
+    model's order; routers, which choose experts, are left alone."""
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     head = model.get_output_embeddings()  # type: ignore[operator]
-    found, embedding_name = [], ""
+    found, embedding_name, body = [], "", text_body(model)
+    config: Any = model.config.get_text_config()  # type: ignore[union-attr, operator]
+    routes, stacks = {1, *(getattr(config, word, None) for word in EXPERTS)}, dict[str, int]()
+    seen = dict[int, str]()  # weights, and who had them first
     if type(embedding) not in (nn.Embedding, RotatedEmbedding) and not hasattr(embedding, "embed_scale"):
         embedding = head = None  # it does more than look rows up: left alone, and so is a head that may share it
     for name, module in model.named_modules():
+        if isinstance(module, Stack):
+            stacks[name] = module.experts
         if module is embedding and isinstance(module, nn.Embedding):
             embedding_name = name
             found.append(Target(name=name, kind="embedding", shape=_shape(module.weight)))
-        elif module is head and isinstance(module, nn.Linear):
+        elif module is head and _is_linear(module):
             tied = isinstance(embedding, nn.Embedding) and module.weight is embedding.weight
             found.append(
                 Target(
@@ -48,24 +61,70 @@ def targets(model: nn.Module) -> list[Target]:
                     tied_to=embedding_name if tied else "",
                 )
             )
-        elif _is_linear(module) and any(part.isdigit() for part in name.split(".")):
+        elif _is_linear(module) and name.startswith(body) and not _of_a_tower(name):
+            place = next((part for part in name.removeprefix(body).split(".") if part.isdigit()), "")
+            owner, _, last = name.rpartition(".")
             kind: Kind = "attention" if "attn" in name or "attention" in name else "mlp"
-            block = int(next(part for part in name.split(".") if part.isdigit()))
-            found.append(Target(name=name, kind=kind, shape=_shape(weight_of(module)), block=block))
+            fits = "router" in name or (kind == "mlp" and module.weight.shape[0] in routes)
+            routing = fits and owner not in stacks
+            if not place or last in MULTIPLIED_ELSEWHERE or routing:
+                continue
+            many = stacks.get(owner, 0)
+            first = seen.setdefault(id(module.weight), name)
+            found.append(
+                Target(
+                    name=name,
+                    kind=kind,
+                    shape=_shape(module.weight),
+                    block=int(place),
+                    tied_to="" if first == name else first,
+                    experts=many,
+                    active=active_experts(config, many),
+                )
+            )
     return found
 
 
+def _is_linear(module: nn.Module) -> bool:
+    """Whether it multiplies by its weight, adds its bias, and does nothing else."""
+    return type(module) in (nn.Linear, Linear) or type(module).__name__ == "FalconLinear"
+
+
+def _of_a_tower(name: str) -> bool:
+    return any(word in name.lower() for word in TOWERS)
+
+
+def active_experts(config: Any, experts: int) -> int:
+    """How many of so many experts a token meets."""
+    words = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts", "top_k")
+    asked = next((value for word in words if isinstance(value := getattr(config, word, None), int)), experts)
+    return min(asked, experts)
+
+
+def text_body(model: nn.Module) -> str:
+    """The name, with a dot behind it, of the part that reads text: a composite model has others for pictures or sound.
+    It is where the word table lies."""
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    name = next((name for name, module in model.named_modules() if module is embedding), "")
+    owner = name.rpartition(".")[0]
+    while owner and not any(isinstance(m, nn.ModuleList) for m in model.get_submodule(owner).modules()):
+        owner = owner.rpartition(".")[0]  # the table of a module by itself, as BERT's is
+    return f"{owner}." if owner else ""
+
+
 def weight_of(module: nn.Module) -> Tensor:
-    """The (rows, columns) = (out, in) weight of a linear layer, whichever way it is kept."""
+    """The (rows, columns) = (out, in) weight of a linear layer."""
     weight: Tensor = module.weight.detach()  # type: ignore[union-attr, operator, assignment]
-    return weight.T if type(module).__name__ == "Conv1D" else weight
+    return weight
 
 
 def blocks_of(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """Name and list of the repeated decoder blocks. ValueError where there is no such list."""
     count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr, operator]
+    body = text_body(model)
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
+        reads_text = f"{name}.".startswith(body) and not _of_a_tower(name)
+        if isinstance(module, nn.ModuleList) and len(module) == count and reads_text:
             return name, module
     raise ValueError(f"{type(model).__name__} has no plain list of blocks, so none can be removed.")
 
@@ -86,7 +145,7 @@ def siblings(model: nn.Module) -> list[list[str]]:
     layers = [(t.name, model.get_submodule(t.name)) for t in targets(model) if t.kind in ("attention", "mlp")]
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in layers]
     try:
-        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=next(model.parameters()).device), use_cache=False)
+        model(input_ids=torch.zeros(1, 2, dtype=torch.long, device=device_of(model)), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
@@ -97,13 +156,9 @@ def siblings(model: nn.Module) -> list[list[str]]:
 
 
 def untouched(model: nn.Module, smallest: int = 100_000) -> list[str]:
-    """Large parameters that no target covers (fused experts, position tables): left alone, and named on the page."""
+    """Large parameters that no target covers (position tables, towers): left alone, and named on the page."""
     covered = {f"{target.name}.weight" for target in targets(model)}
     return [n for n, p in model.named_parameters() if p.dim() > 1 and p.numel() >= smallest and n not in covered]
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _shape(weight: Tensor) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from explorer.layers.linear import device_of
 from explorer.measure.intervals import Blocks
 from explorer.measure.quality import in_turn
 from explorer.values.reading import Reading
@@ -80,7 +81,7 @@ def nats_of(model: nn.Module, tokenizer: Any, piece: Piece) -> float:
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError("This tokenizer does not tell which bytes its tokens are, so bits per byte cannot be counted.")
     encoded = tokenizer(piece.words, return_offsets_mapping=True)
-    ids = torch.tensor([encoded["input_ids"]], device=next(model.parameters()).device)
+    ids = torch.tensor([encoded["input_ids"]], device=device_of(model))
     counted = torch.tensor([end > piece.given for _, end in encoded["offset_mapping"]][1:])
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1][counted.to(ids.device)].float()
     if not torch.isfinite(logits).all():

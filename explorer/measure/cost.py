@@ -18,7 +18,7 @@ def attention_width(found: list[Target], config: Any) -> int:
     """Layers × heads × head size, from the query matrices; or from the hidden size where those are not apart."""
     attention = [t for t in found if t.kind == "attention"]
     width = sum(t.shape[0] for t in attention if t.name.endswith(("q_proj", "query")))
-    return width or len({t.block for t in attention}) * int(config.hidden_size)
+    return width or len({t.block for t in attention}) * int(config.get_text_config().hidden_size)
 
 
 def flops_per_token(

@@ -23,7 +23,7 @@ def look(name: str, plain: nn.Module, module: nn.Module) -> Inside:
     before = weight_of(plain).float()
     layer: Any = module
     if isinstance(module, CompressedLinear):
-        after, branch = module.weight(), list[Stored](layer.branches[0])
+        after, branch = module.decoded(), list[Stored](layer.branches[0])
     elif hasattr(module, "stored"):
         after, branch = layer.stored.dense().float(), [layer.stored]
     else:

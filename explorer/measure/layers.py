@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from explorer.layers.linear import CompressedLinear
+from explorer.layers.linear import CompressedLinear, device_of
 from explorer.layers.storage import Sparse, Stored, tensors_of
 from explorer.layers.targets import Target, weight_of
 from explorer.values.matrices import LayerReading
@@ -52,7 +52,7 @@ def _row(
 ) -> LayerReading:
     weight, layer = weight_of(plain).float(), isinstance(module, CompressedLinear)
     any_of_both: Any = module
-    now: Tensor = any_of_both.weight() if layer else any_of_both.stored.dense().float()
+    now: Tensor = any_of_both.decoded() if layer else any_of_both.stored.dense().float()
     branch: list[Stored] = list(any_of_both.branches[0]) if layer else [any_of_both.stored]
     lost = now.to(weight.device) - weight
     error = _power(lost, gram) / max(_power(weight, gram), 1e-30)
@@ -88,5 +88,5 @@ def _bits(stored: nn.Module) -> int:
 
 @torch.inference_mode()
 def log_probabilities(model: nn.Module, ids: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=ids.to(next(model.parameters()).device), use_cache=False).logits
+    logits: Tensor = model(input_ids=ids.to(device_of(model)), use_cache=False).logits
     return logits.flatten(0, 1).float().log_softmax(-1)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.linear import device_of
 from explorer.layers.targets import Target
 from explorer.model.decode import Continuation, Step, step_of
 from explorer.values.performance import PARTS, Parts
@@ -48,9 +49,9 @@ def where(
     `found` are the model's targets: the fallback on transformers' forward is watched by hooks on them, where
     attention's mixing counts as framework.
     """
-    vocabulary = int(model.config.vocab_size)  # type: ignore[union-attr, arg-type]
+    vocabulary = int(model.config.get_text_config().vocab_size)  # type: ignore[union-attr, operator]
     ids = torch.randint(0, vocabulary, (batch, prompt_tokens), generator=torch.Generator().manual_seed(0))
-    ids = ids.to(next(model.parameters()).device)
+    ids = ids.to(device_of(model))
     clock, step = Clock(), step_of(model)
     text = Continuation(model, step=step and watched(step, clock))
     text.feed(ids)

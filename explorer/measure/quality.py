@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear, device_of
 from explorer.layers.storage import Dense
 from explorer.layers.targets import targets
 from explorer.measure.intervals import Blocks
@@ -95,7 +95,7 @@ def _spread(count: int) -> list[int]:
 @torch.inference_mode()
 def logits_of(model: nn.Module, passage: Passage) -> Tensor:
     """Predictions of one passage in the model's dtype, (predicted, vocabulary)."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     logits: Tensor = model(input_ids=passage.ids.to(device), use_cache=False).logits
     return logits[0, :-1]
 
@@ -283,7 +283,7 @@ def decoded(unsettled: nn.Module) -> nn.Module:
     model = copy.deepcopy(unsettled)
     for name, module in list(model.named_modules()):
         if isinstance(module, CompressedLinear):
-            weight = module.weight()
+            weight = module.decoded()
             plain = nn.Linear(weight.shape[1], weight.shape[0], bias=module.bias is not None, device="meta")
             plain.weight = nn.Parameter(weight, requires_grad=False)
             if module.bias is not None:

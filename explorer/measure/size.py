@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.layers import storage
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear, dtype_of
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Spec, Stored, tensors_of
 from explorer.layers.targets import Target
 from explorer.model.plan import NOTHING, Allotment, plans
@@ -65,7 +65,7 @@ class Predictor:
     """
 
     def __init__(self, base: nn.Module, found: list[Target], original: "Predictor | None" = None) -> None:
-        self.element_bytes = next(base.parameters()).dtype.itemsize
+        self.element_bytes = dtype_of(base).itemsize
         self.targets = found
         self.bytes, self.parameters = stored_bytes(base), kept_parameters(base)
         self.original: int = original.original if original else self.bytes
@@ -173,7 +173,7 @@ def zip_bytes(model: nn.Module) -> Reading:
 @torch.no_grad()
 def why_not(model: nn.Module, found: Sequence[Target]) -> list[str]:
     """Savings that an unsettled model does not have, each reason with the number of matrices that it holds for."""
-    element = next(model.parameters()).dtype.itemsize
+    element = dtype_of(model).itemsize
     zeros = above = larger = 0
     for target in found:
         module, (rows, columns) = model.get_submodule(target.name), target.shape

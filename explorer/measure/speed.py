@@ -7,15 +7,15 @@ are left out.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.linear import device_of
 from explorer.measure.intervals import paired_ratio
 from explorer.measure.machine import processor, timed
 from explorer.model.decode import Continuation, step_of
-from explorer.model.writing import context_length
+from explorer.model.writing import context_length, vocabulary
 from explorer.values.performance import Speed
 from explorer.values.reading import Reading
 
@@ -94,9 +94,8 @@ def time_in_turns(
     `quick`: the models have just run, and are not warmed up. A prompt longer than the model's context is cut; what was
     timed stands in the Speed.
     """
-    configs: list[Any] = [watch.model.config for watch in watches]
-    words = min(int(config.vocab_size) for config in configs)  # what all of them know
-    device = next(watches[0].model.parameters()).device
+    words = min(vocabulary(watch.model) for watch in watches)  # what all of them know
+    device = device_of(watches[0].model)
     noise = torch.Generator().manual_seed(0)
     room = min(context_length(watch.model) for watch in watches)
     tokens = max(1, min(prompt_tokens, room - max(decode_steps, 2)))

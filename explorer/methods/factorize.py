@@ -5,6 +5,8 @@ with α = ½ (Yuan et al., arXiv 2312.05821, §3.2), H = I the plain SVD. Knows 
 import torch
 from torch import Tensor
 
+from explorer.methods import cholesky
+
 
 def rank_for(rows: int, columns: int, keep: float) -> int:
     """The rank whose two factors hold at most `keep` of the matrix's parameters: r (n + m) ≤ keep · n m; at least 1.
@@ -78,8 +80,8 @@ def allocate(spectra: list[Tensor], shapes: list[tuple[int, int]], keep: float) 
 def _output_root(outputs: Tensor) -> Tensor:
     """Lower R with R Rᵀ = G and its mean diagonal added: what few gradients have not shown counts too."""
     mean = outputs.diagonal().mean().clamp(min=1e-30)
-    root: Tensor = torch.linalg.cholesky(outputs / mean + torch.eye(len(outputs), device=outputs.device))
-    return root * mean.sqrt()
+    eye = torch.eye(len(outputs), device=outputs.device)
+    return cholesky.root(outputs / mean + eye, 1e-3) * mean.sqrt()
 
 
 def _root(inputs: Tensor | None, columns: int) -> Tensor | None:
@@ -89,10 +91,5 @@ def _root(inputs: Tensor | None, columns: int) -> Tensor | None:
     if inputs.dim() == 1:
         return inputs.sqrt()
     little = 1e-6 * inputs.diagonal().mean().clamp(min=1e-12)
-    eye = torch.eye(columns, device=inputs.device)
-    root, failed = torch.linalg.cholesky_ex(inputs + little * eye)
-    while failed and little.isfinite():
-        little = 10 * little  # rounded to bfloat16, H of few tokens has eigenvalues well below zero
-        root, failed = torch.linalg.cholesky_ex(inputs + little * eye)
-    safe: Tensor = root
-    return safe
+    # rounded to bfloat16, H of few tokens has eigenvalues well below zero
+    return cholesky.root(inputs + little * torch.eye(columns, device=inputs.device), 10 * little)

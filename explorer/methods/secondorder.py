@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Sequence
 import torch
 from torch import Tensor
 
+from explorer.methods import cholesky
 from explorer.methods.prune import kept_in_pattern
 
 BLOCK, PLACES = 32, 4  # columns whose errors are handed on at once; times that zeros are chosen anew
@@ -27,14 +28,8 @@ def inverse_factor(gram: Tensor) -> Tensor:
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
     mean = diagonal.mean(-1, keepdim=True).clamp(min=1e-12)
     diagonal += torch.where(diagonal <= 0, mean, DAMPING * mean)
-    root, failed = torch.linalg.cholesky_ex(gram)
-    if not gram.isfinite().all():
-        raise ValueError("The calibration text gave numbers that are none; this method cannot be used on this model.")
-    while failed.any():
-        diagonal += torch.where(failed.bool()[..., None], 0.1 * mean, 0)
-        root, failed = torch.linalg.cholesky_ex(gram)
-    inverse = torch.cholesky_inverse(root)
-    upper: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    inverse = torch.cholesky_inverse(cholesky.root(gram, 0.1 * mean))
+    upper: Tensor = cholesky.root(inverse, 1e-6 * inverse.diagonal(dim1=-2, dim2=-1)).mT.contiguous()
     return upper
 
 

@@ -4,6 +4,8 @@ a weight is (outputs, inputs), a Gram matrix is E[x xᵀ] of those inputs. Knows
 import torch
 from torch import Tensor
 
+from explorer.methods import cholesky
+
 RIDGE = 1e-2  # of each channel's own power: holds the solution still where channels are (nearly) copies of each other
 
 
@@ -97,7 +99,7 @@ def compensate(weight: Tensor, gram: Tensor, kept: Tensor, ridge: float = RIDGE)
     inner = gram[kept[:, None], kept] * unit[:, None] * unit
     across = weight[:, gone].float() @ gram[gone[:, None], kept] * unit
     inner.diagonal().add_(ridge)
-    more = torch.cholesky_solve(across.T, torch.linalg.cholesky(inner)).T * unit
+    more = torch.cholesky_solve(across.T, cholesky.root(inner, ridge)).T * unit
     return (weight[:, kept].float() + more).to(weight.dtype)
 
 

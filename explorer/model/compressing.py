@@ -14,8 +14,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.experts import Stack
 from explorer.layers.kernels import Kernel
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear, dtype_of, settle_together
 from explorer.layers.storage import Quantized, Sparse, Stored, empty, encode
 from explorer.layers.targets import Target, siblings, targets, weight_of
 from explorer.methods import factorize, prune, quantize
@@ -60,9 +61,10 @@ def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, Non
     return Built(model=_install(base, found, planned, stores, scales), allotted=allotted, note=note)
 
 
-def reshape(base: nn.Module, recipe: Recipe, facts: Facts) -> tuple[nn.Module, Facts, str]:
+def reshape(base: nn.Module, recipe: Recipe, facts: Facts, scores: Facts | None = None) -> tuple[nn.Module, Facts, str]:
     """The recipe's blocks, channels and heads taken out, and the rest rotated if it says so: the model whose matrices
-    are compressed then, facts of it, and a note. Before the calibration only the shapes are right."""
+    are compressed then, facts of it, and a note. Before the calibration only the shapes are right; blocks may be of
+    several shapes, and those that stay are right where `scores` are facts of the calibrated model."""
     note = ""
     if recipe.structural:
         reduced = structure.reduce(
@@ -73,6 +75,7 @@ def reshape(base: nn.Module, recipe: Recipe, facts: Facts) -> tuple[nn.Module, F
             depth_method="angular" if recipe.depth_by == "angular" else "influence",
             width_method="flap" if recipe.width_by == "flap" else "nystrom",
             facts=facts if facts.tokens else None,
+            scores=scores if scores and scores.tokens else None,
         )
         base, note = reduced.model, reduced.note
         facts = ReducedFacts(facts, reduced.origin, reduced.changed, reduced.kept_channels)
@@ -96,7 +99,7 @@ def skeleton(base: nn.Module, recipe: Recipe, allotted: Allotment = NOTHING) -> 
     """The same structure with empty buffers, for loading an export into; `base` has the export's blocks and widths
     already and may live on the meta device."""
     base = with_rotated_ends(base) if recipe.rotate else base
-    dtype, found = next(base.parameters()).dtype, targets(base)
+    dtype, found = dtype_of(base), targets(base)
     planned = plans(found, recipe, allotted)
     stores = {
         name: [[empty(shape, spec, dtype) for shape, spec in branch] for branch in (p.factors, p.residual) if branch]
@@ -236,7 +239,7 @@ def _residual(
 ) -> list[Stored]:
     """The best two thin factors of what is lost, in the norm of the inputs (Liu et al., EoRA, arXiv 2410.21271, §3)."""
     layer = CompressedLinear(stores[target.name], None, scales.get(target.name))
-    lost = weight.float() - layer.weight().to(weight.device)
+    lost = weight.float() - layer.decoded().to(weight.device)
     left, right, _ = factorize.spectrum(lost, plan.residual[1][0][0], facts.gram(target.name))
     scale = scales.get(target.name)
     right = right if scale is None else right * scale.float()
@@ -271,6 +274,7 @@ def _install(
     replaced = [target for target in found if planned[target.name].factors]
     shared = chain(base.parameters(), base.buffers(), (base.get_submodule(t.name) for t in replaced))
     model = copy.deepcopy(base, {id(part): part for part in shared})  # the other modules anew, every tensor shared
+    biases = dict[str, Tensor | None]()  # one for all who share a weight
     for target in replaced:
         branches = stores[target.tied_to or target.name]
         module = base.get_submodule(target.name)
@@ -278,8 +282,19 @@ def _install(
             scale, rotation = (getattr(module, name, None) for name in ("embed_scale", "rotation"))
             model.set_submodule(target.name, CompressedEmbedding(branches[0][0], scale, rotation))
         else:
-            bias = getattr(module, "bias", None)
+            bias = biases.setdefault(target.tied_to or target.name, _bias_of(module))
             scale = scales.get(target.name)
             own = None if scale is None else scale.clone()  # a file counts shared memory once
-            model.set_submodule(target.name, CompressedLinear(branches, None if bias is None else bias.detach(), own))
+            model.set_submodule(target.name, CompressedLinear(branches, bias, own))
+            owner = model.get_submodule(target.name.rpartition(".")[0])
+            if isinstance(owner, Stack):
+                owner.put_together(None, None)
+    if next(model.parameters(), None) is None:  # transformers asks a model's first parameter for dtype and device
+        first = next(base.parameters())
+        model.register_parameter("nothing", nn.Parameter(first.new_empty(0), requires_grad=False))
     return model
+
+
+def _bias_of(module: nn.Module) -> Tensor | None:
+    bias = getattr(module, "bias", None)
+    return bias.detach() if isinstance(bias, Tensor) else None

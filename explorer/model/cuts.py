@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from explorer.layers.targets import blocks_of
 from explorer.methods import structure
-from explorer.model.families import is_conv1d, matrix_of
+from explorer.model.families import matrix_of
 
 
-class Calibration(Protocol):
-    """What choosing needs to know of the inputs of the base's linear layers, by name, and of its blocks."""
+class BlockScores(Protocol):
+    """What choosing needs to know of the base's blocks."""
 
     @property
     def angles(self) -> Tensor:
@@ -20,6 +20,10 @@ class Calibration(Protocol):
     @property
     def drop_scores(self) -> Tensor:
         """(blocks,) cost of dropping each."""
+
+
+class Calibration(BlockScores, Protocol):
+    """And of the inputs of its linear layers, by name."""
 
     def gram(self, name: str) -> Tensor | None:
         """(m, m) float32 E[x xᵀ]; None before calibration."""
@@ -71,5 +75,5 @@ class Cuts:
             self.put(name, structure.compensate(weight, self.gram(name, weight), kept))
 
     def put(self, name: str, matrix: Tensor) -> None:
-        """Keep a (outputs, inputs) matrix the way round that the layer stores it."""
-        self.tensors[f"{name}.weight"] = (matrix.T if is_conv1d(self.linear(name)) else matrix).contiguous()
+        """Keep a (outputs, inputs) matrix."""
+        self.tensors[f"{name}.weight"] = matrix.contiguous()

@@ -6,21 +6,20 @@ family, shapes, settings and kernels.
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from inspect import signature
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import DynamicCache
 from transformers.activations import SiLUActivation
 
 from explorer.layers.dense import Linear
 from explorer.layers.kernels import Kernel, Share
-from explorer.layers.linear import CompressedLinear
+from explorer.layers.linear import CompressedLinear, device_of, dtype_of
 from explorer.layers.rotated import RotatedNorm
 from explorer.layers.targets import LLAMA_SHAPED
+from explorer.model.forward import cache_word, forward
 from explorer.native import fused
 
 STATIC_ROPE = ("default", "llama3", "linear")  # tables that do not depend on how long the text became
@@ -28,7 +27,6 @@ TOLERANCE = {torch.bfloat16: 0.02, torch.float16: 0.02}  # nats of KL between bo
 
 Product = Callable[[Tensor], Tensor]
 Kind = tuple[Hashable, ...]
-_words: dict[type, str] = {}
 _right: dict[Kind, bool] = {}  # whether the step agreed with transformers' on the first model of a kind
 _steps: "WeakKeyDictionary[nn.Module, Step | None]" = WeakKeyDictionary()
 
@@ -40,8 +38,9 @@ class Continuation:
     def __init__(self, model: nn.Module, own_step: bool = True, step: "Step | None" = None) -> None:
         """`step` is taken instead of the model's own."""
         self.model, self.own_step, self.step = model, own_step, step
-        self.cache = DynamicCache(config=model.config)
+        self.cache: Any = None
         self.length = 0
+        self._read: Tensor | None = None  # all tokens so far, where the model has no cache
         self._kept: list[Tensor] = []  # keys and values of each block, (texts, groups, room, head)
 
     @torch.inference_mode()
@@ -50,8 +49,16 @@ class Continuation:
         step = (self.step or step_of(self.model)) if self.own_step and self._further(ids) else None
         if step is not None:
             return self._each(step, ids)[0, -1]
-        self.length += ids.shape[1]
-        return reference(self.model, ids, self.cache)
+        return self._ahead(ids)[0, -1].float()
+
+    def _ahead(self, ids: Tensor, all_positions: bool = False) -> Tensor:
+        """transformers' forward over further ids (texts, tokens): logits of all of them, or of the last ones."""
+        new, whole = ids.shape[1], ids
+        if not cache_word(self.model):
+            whole = self._read = ids if self._read is None else torch.cat([self._read, ids], dim=1)
+        logits, self.cache = forward(self.model, whole, self.cache, all_positions)
+        self.length += new
+        return logits[:, -new:]
 
     def _further(self, ids: Tensor) -> bool:
         """One token more, or any number once the own step has taken over: transformers' cache lacks what that wrote."""
@@ -82,9 +89,7 @@ class Batch(Continuation):
         step = step_of(self.model) if self._further(ids) else None
         if step is not None:
             return self._each(step, ids)
-        self.length += ids.shape[1]
-        logits: Tensor = self.model(input_ids=ids, **{cache_word(self.model): self.cache}, use_cache=True).logits
-        return logits
+        return self._ahead(ids, all_positions=True)
 
 
 class Block(NamedTuple):
@@ -116,7 +121,7 @@ class Step:
         self.heads, self.groups = config.num_attention_heads, config.num_key_value_heads
         self._parts = [self.heads, self.groups, self.groups]
         self.size, self.scaling = first.head_dim, first.scaling
-        self.dtype = next(model.parameters()).dtype
+        self.dtype = dtype_of(model)
         self.cos = self.sin = torch.empty(0)
         self.compiled = fused.available(next(model.parameters())) and self.size % 2 == 0
         self.blocks = [
@@ -206,13 +211,6 @@ class Step:
         self.sin = torch.cat([sin[:, None].expand(turned), sin.new_zeros(still)], dim=1)
 
 
-def reference(model: nn.Module, ids: Tensor, cache: DynamicCache) -> Tensor:
-    """transformers' forward over ids (texts, tokens), extending the cache; logits of the first text's last token,
-    (vocabulary,) float32."""
-    logits: Tensor = model(input_ids=ids, **{cache_word(model): cache}, use_cache=True, logits_to_keep=1).logits
-    return logits[0, -1].float()
-
-
 def step_of(model: nn.Module) -> Step | None:
     """The own step of a model, or None where its family has none or the comparison failed; compared once a kind."""
     if model not in _steps:
@@ -246,7 +244,7 @@ def _agrees(model: nn.Module, step: Step) -> bool:
     """Both ways predict the same, up to the rounding of the dtype: transformers' in one pass, ours from the keys and
     values that it left for the tokens before. The median of twelve, since one alone may hang on a rounding."""
     words: int = model.config.vocab_size  # type: ignore[union-attr, operator, assignment]
-    ids = ((7919 * torch.arange(28) + 11) % words).view(4, 7).to(next(model.parameters()).device)
+    ids = ((7919 * torch.arange(28) + 11) % words).view(4, 7).to(device_of(model))
     theirs, ours = Batch(model), Continuation(model)
     right = theirs.feed(ids)[:, 4:].float().log_softmax(-1)
     ours._kept = [t[:, :, :4] for layer in theirs.cache.layers for t in (layer.keys, layer.values)]
@@ -308,10 +306,3 @@ def _norm(module: Any) -> Product:
         return (x * scale).mul_(weight)
 
     return norm
-
-
-def cache_word(model: nn.Module) -> str:
-    """What this model's forward calls its cache: transformers 5.24 renames `past_key_values` to `cache`."""
-    if type(model) not in _words:
-        _words[type(model)] = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
-    return _words[type(model)]

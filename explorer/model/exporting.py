@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from explorer import assets
+from explorer.layers.dense import Linear
+from explorer.layers.experts import stacks_of
 from explorer.layers.storage import tensors_of
 from explorer.model.compressing import settle, skeleton
 from explorer.model.memory import check_memory
@@ -93,14 +95,20 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     base = structure(folder)
     with torch.device("meta"):  # whatever the file says, nothing is allocated for it
         model = skeleton(base, recipe, allotted)
-    tensors = _as_transformers(model, load_file(folder / "model.safetensors"))
+    whole = load_file(folder / "model.safetensors")
+    tensors = _from_transformers(model, whole)
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     if any(expected.get(name) != (t.shape, t.dtype) for name, t in tensors.items()):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    twins = _twins(model)
     missing, _ = model.load_state_dict(tensors, strict=False, assign=True)
-    embedding = model.get_input_embeddings()  # type: ignore[operator]
-    if isinstance(embedding, nn.Embedding):
-        model.tie_weights()  # type: ignore[operator]
+    for name, stack in stacks_of(model).items():
+        stack.put_together(whole.get(name), whole.get(f"{name}_bias"))
+    for name in missing:
+        twin = next((other for other in twins.get(name, ()) if other in tensors), "")
+        if twin:
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, _named(model, twin))
     state = model.state_dict()
     loaded = {t.data_ptr() for name, t in state.items() if name in tensors}
     if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
@@ -108,10 +116,41 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     return settle(model).eval().requires_grad_(False), open_tokenizer(folder), recipe
 
 
+def _twins(model: nn.Module) -> dict[str, list[str]]:
+    """By name, the names that the same tensor has: a file holds shared memory once."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        names.setdefault(id(tensor), []).append(name)
+    return {name: shared for shared in names.values() for name in shared if len(shared) > 1}
+
+
+def _named(model: nn.Module, name: str) -> Tensor:
+    owner, _, leaf = name.rpartition(".")
+    return getattr(model.get_submodule(owner), leaf)  # type: ignore[no-any-return]
+
+
 def _as_transformers(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """GPT-2's matrices lie the other way round in its files; those that are left as they were are transposed."""
-    transposed = {f"{name}.weight" for name, module in model.named_modules() if getattr(module, "transposed", False)}
-    return {name: tensor.T.contiguous() if name in transposed else tensor for name, tensor in tensors.items()}
+    """What is left as it was lies in a file as its family has it: GPT-2's matrices the other way round, experts
+    together."""
+    tensors = _turned(model, tensors)
+    for name, stack in stacks_of(model).items():
+        if stack.whole is not None:
+            tensors = {key: t for key, t in tensors.items() if not key.startswith(f"{name}.")} | stack.fused(name)
+    return tensors
+
+
+def _from_transformers(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same by the names that a model's modules have here."""
+    tensors = _turned(model, tensors)
+    for name, stack in stacks_of(model).items():
+        tensors = {k: t for k, t in tensors.items() if k not in (name, f"{name}_bias")} | stack.cut(name, tensors)
+    return tensors
+
+
+def _turned(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    layers = (name for name, module in model.named_modules() if type(module) is Linear and module.transposed)
+    turned = {f"{name}.weight" for name in layers}
+    return {name: tensor.T.contiguous() if name in turned else tensor for name, tensor in tensors.items()}
 
 
 def _allotted(values: Any) -> Allotment:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from explorer.files import replacing
+from explorer.layers.linear import dtype_of
 from explorer.layers.targets import targets, weight_of
 from explorer.methods import factorize, prune
 from explorer.model.calibrating import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
@@ -70,6 +71,8 @@ class Facts:
     @property
     def angles(self) -> Tensor:
         """(blocks + 1, blocks + 1): mean angle between the hidden states at two places, over π."""
+        if "blocks|angles" not in self._kept:
+            raise ValueError("Hidden states here have several shapes: blocks cannot be chosen by their angles.")
         return self._kept["blocks|angles"]
 
     @property
@@ -296,7 +299,7 @@ class ReducedFacts(Facts):
 
 def bytes_needed(model: nn.Module) -> int:
     """Memory that all facts of a model take: ranks of two bytes and two factors beside each target weight, and H."""
-    element_bytes = next(model.parameters()).element_size()
+    element_bytes = dtype_of(model).itemsize
     layers = [t for t in targets(model) if t.kind in ("attention", "mlp")]
     inputs = {(t.block, t.shape[1], t.kind) for t in layers}
     return (2 + element_bytes) * sum(t.shape[0] * t.shape[1] for t in layers) + sum(8 * c * c for _, c, _ in inputs)
@@ -323,5 +326,5 @@ def fingerprint(model: nn.Module) -> str:
     digest = sha256(VERSION.encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(memoryview(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()).cast("B"))
+        digest.update(memoryview(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()).cast("B"))
     return digest.hexdigest()[:16]

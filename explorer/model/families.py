@@ -5,7 +5,6 @@ from typing import Any
 from torch import Tensor, nn
 
 WIDTHS = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size")  # the config's names for an MLP's width
-NUMBERED = ("moe_layers", "mlp_only_layers")  # the config's lists of block numbers
 INPUTS = ("q_proj", "k_proj", "v_proj")
 OUTPUTS = ("o_proj", "out_proj", "dense")  # an attention's last matrix, by family
 
@@ -16,7 +15,7 @@ def mlp_of(base: nn.Module, block: str) -> list[str]:
     names = [
         f"{block}.{name}"
         for name, module in base.get_submodule(block).named_modules()
-        if (isinstance(module, nn.Linear) or is_conv1d(module)) and not in_attention(name)
+        if isinstance(module, nn.Linear) and not in_attention(name)
     ]
     shapes = [matrix_of(base.get_submodule(name)).shape for name in names]
     found: Any = base
@@ -37,7 +36,7 @@ def attention_of(base: nn.Module, block: str) -> tuple[str, str, str, str]:
     for name, module in base.get_submodule(block).named_modules():
         children = dict(module.named_children())
         output = next((each for each in OUTPUTS if each in children), "")
-        if output and set(INPUTS) <= children.keys():
+        if output and set(INPUTS) <= children.keys() and isinstance(children[output], nn.Linear):
             rest = [each for child in children.keys() - {*INPUTS, output} for each in children[child].parameters()]
             if any(matrix_of(children[output]).shape[1] in each.shape for each in rest):
                 raise ValueError(f"{family} has norms over all heads at once, so heads cannot be removed.")
@@ -53,11 +52,6 @@ def in_attention(name: str) -> bool:
 
 
 def matrix_of(linear: Any) -> Tensor:
-    """(outputs, inputs), whichever way round it is stored."""
+    """(outputs, inputs)."""
     weight: Tensor = linear.weight.detach()
-    return weight.T if is_conv1d(linear) else weight
-
-
-def is_conv1d(module: nn.Module) -> bool:
-    """Whether this is GPT-2's own kind of linear layer, which stores (inputs, outputs)."""
-    return hasattr(module, "nf") and hasattr(module, "nx")
+    return weight

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from explorer.files import replacing
+from explorer.layers.linear import device_of
 from explorer.layers.storage import tensors_of
 from explorer.model.compressing import Built, skeleton
 from explorer.model.plan import Allotment
@@ -67,7 +68,7 @@ def load(base: nn.Module, recipe: Recipe, file: Path) -> Built | None:
         file.unlink(missing_ok=True)
         return None
     file.touch()
-    device = next(base.parameters()).device
+    device = device_of(base)
     with torch.no_grad():
         return Built(model=model.to(device), allotted=allotted, note=about.get("note", ""), curve=curve)
 

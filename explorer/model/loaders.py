@@ -8,6 +8,7 @@ from typing import Any
 
 from accelerate import init_empty_weights
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto import modeling_auto as auto
 from transformers.utils import logging
 
 SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
@@ -24,13 +25,30 @@ def empty_model_of(folder: Path) -> Any:
     """The model that a folder's config describes; its weights are on the meta device and take no memory."""
     config = AutoConfig.from_pretrained(folder, **SAFE)
     with init_empty_weights(include_buffers=False), quiet():
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(config, dtype=config.dtype, trust_remote_code=False)
     model.tie_weights()
+    _work_out_buffers(model)
     return model
+
+
+def _work_out_buffers(model: Any) -> None:
+    """Those that are in no file, as `from_pretrained` does, in float32 (the constructor works in the model's dtype)."""
+    for tensor in model.state_dict(keep_vars=True).values():
+        tensor._is_hf_initialized = True
+    for module in model.modules():
+        module._is_hf_initialized = False
+    model.initialize_weights()
 
 
 def tokenizer_of(folder: Path, **options: Any) -> Any:
     return AutoTokenizer.from_pretrained(folder, **options, **SAFE)
+
+
+def is_half(kind: str) -> bool:
+    """Whether a type's causal model is the decoder of an encoder-decoder, by itself."""
+    halves = (*auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES, *auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES)
+    composite = (*auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, *auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES)
+    return kind in halves and kind not in composite
 
 
 @contextmanager

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from explorer.layers.dense import replace_linear_layers
-from explorer.model.families import is_conv1d
+from explorer.layers.uniform import uniform
 from explorer.model.loaders import empty_model_of, model_of, quiet, tokenizer_of
 from explorer.model.memory import check_memory
 from explorer.model.places import DEFAULT, Place, locate
 from explorer.model.preflight import check_folder, refusing
+from explorer.model.trial import check_causal, check_decoder
 from explorer.model.whole import check_whole
 from explorer.values.progress import told
 
@@ -37,11 +37,13 @@ def load(name: str = DEFAULT, *, device: str = "cpu", say: Say = lambda _: None)
 def open_place(place: Place, *, device: str = "cpu", say: Say = lambda _: None) -> Loaded:
     """The model of a folder. ModelRejected in one plain sentence."""
     files = check_folder(place.folder)
+    check_decoder(files.architecture)
     dtype = _dtype(files.dtypes, device)
     check_memory(files.parameters * dtype.itemsize + files.tensor_bytes)
     say(f"Opening {place.name}: {files.parameters / 1e6:,.0f} M parameters.")
-    model = _open(place.folder, dtype)
-    return Loaded(model=model.to(device), tokenizer=open_tokenizer(place.folder), **vars(place))
+    model = _ready(_open(place.folder, dtype).to(device))
+    check_causal(model)
+    return Loaded(model=model, tokenizer=open_tokenizer(place.folder), **vars(place))
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -58,23 +60,18 @@ def structure(folder: Path) -> nn.Module:
 def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
     kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
     with quiet(), refusing("cannot-open", f"transformers cannot open this model (type {kind!r})"):
-        model, info = model_of(folder, dtype=dtype, use_safetensors=True, disable_mmap=True, attn_implementation="sdpa")
+        model, info = model_of(folder, dtype=dtype, use_safetensors=True, disable_mmap=True)
     check_whole(model, info)
     for parameter in model.parameters():  # as views of the file they begin anywhere, and products are 5 % slower
         parameter.data = parameter.data.clone()
-    return _ready(model)
+    return model  # type: ignore[no-any-return]
 
 
 def _ready(model: nn.Module) -> nn.Module:
-    """No gradients, no dropout, and GPT-2's Conv1D as plain linear layers, so that layers are of one kind."""
-    for name, module in list(model.named_modules()):
-        if is_conv1d(module):
-            linear = nn.Linear(module.nx, module.nf, device="meta")
-            linear.weight = nn.Parameter(module.weight.detach().T.contiguous())
-            linear.bias = module.bias
-            linear.transposed = True  # type: ignore[assignment]  # so that an export can turn it back
-            model.set_submodule(name, linear)
-    return replace_linear_layers(model).eval().requires_grad_(False)
+    """No gradients, no dropout, layers of one kind, and none that its family changes in place (RWKV)."""
+    if hasattr(model.config, "rescale_every"):
+        model.config.rescale_every = 0  # type: ignore[union-attr, assignment]
+    return uniform(model).eval().requires_grad_(False)
 
 
 def _dtype(stored: frozenset[str], device: str) -> torch.dtype:

@@ -39,15 +39,19 @@ class Plan:
 
 
 def plans(found: Iterable[Target], recipe: Recipe, allotted: Allotment = NOTHING) -> dict[str, Plan]:
-    """The plan of every target by name; a tied head shares its embedding's, and who names one means both."""
+    """The plan of every target by name; who shares a weight shares its plan, and who names a tied head or its
+    embedding means both."""
     targets = list(found)
     places = 1 + max((target.block for target in targets), default=-1)
-    heads = {name: target.name for target in targets if target.tied_to for name in (target.name, target.tied_to)}
+    kinds = {target.name: target for target in targets}
+    tied = [target for target in targets if target.tied_to and target.kind == "head"]
+    heads = {name: target.name for target in tied for name in (target.name, target.tied_to)}
     made: dict[tuple[object, ...], Plan] = {}  # most matrices are asked the same
     usual: dict[str, Setting] = {}
     planned = {}
-    for t in targets:
-        name, kind = (t.tied_to, "embedding") if t.tied_to else (t.name, t.kind)
+    for matrix in targets:
+        t = kinds[matrix.tied_to] if matrix.tied_to else matrix
+        name, kind = t.name, t.kind
         setting = usual.get(kind)
         if setting is None:
             setting = recipe.setting(name, kind, t.block, places, heads.get(t.name, ""))
@@ -56,7 +60,7 @@ def plans(found: Iterable[Target], recipe: Recipe, allotted: Allotment = NOTHING
         asked = t.shape, t.kind in ("embedding", "head"), setting, allotted.rank.get(t.name), allotted.kept.get(t.name)
         if asked not in made:
             made[asked] = _plan(recipe, *asked)
-        planned[t.name] = made[asked]
+        planned[matrix.name] = made[asked]
     return planned
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear, device_of
 from explorer.layers.storage import Dense, Stored
 from explorer.layers.targets import targets
 from explorer.methods import distill
@@ -28,7 +28,7 @@ class Student:
 
     def __init__(self, unsettled: nn.Module, everything: bool) -> None:
         """`everything`: also train plain matrices inside the blocks, where blocks or channels were taken out."""
-        self.dtype, self.device = trainable_dtype(unsettled), next(unsettled.parameters()).device
+        self.dtype, self.device = trainable_dtype(unsettled), device_of(unsettled)
         self.healed = _sharing(unsettled)
         self.trained: list[Trainable] = []
         self.weights: dict[str, Callable[[ValueOf], Tensor]] = {}  # parameter → how it follows from what is trained

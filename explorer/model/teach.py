@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from explorer.files import replacing
 from explorer.layers import dense
+from explorer.layers.linear import device_of, dtype_of
 from explorer.layers.targets import blocks_of
 from explorer.methods import distill
 from explorer.model.calibrating import windows_of
@@ -91,7 +92,7 @@ def lessons(
 def _made(model: nn.Module, tokenizer: Any, texts: Mapping[str, Sequence[str]]) -> Generator[float, None, Lessons]:
     length = min(LENGTH, context_length(model))
     dtype = trainable_dtype(model)
-    teacher = model if next(model.parameters()).dtype == dtype else copy.deepcopy(model).to(dtype)
+    teacher = model if dtype_of(model) == dtype else copy.deepcopy(model).to(dtype)
     windows = [w for w in windows_of(tokenizer, texts, GIVEN_TOKENS, length) if w.shape[1] == length]
     openings = _openings(tokenizer, texts, min(OPENING, length // 2))
     starts = [torch.tensor([openings[i % len(openings)] for i in range(WRITTEN)])]
@@ -117,7 +118,7 @@ def _made(model: nn.Module, tokenizer: Any, texts: Mapping[str, Sequence[str]]) 
 def read(teacher: nn.Module, ids: Tensor) -> Lessons:
     """What is learned from windows of ids (windows, length)."""
     with hidden_states(teacher) as hidden:
-        logits: Tensor = teacher(input_ids=ids.to(next(teacher.parameters()).device), use_cache=False).logits[:, :-1]
+        logits: Tensor = teacher(input_ids=ids.to(device_of(teacher)), use_cache=False).logits[:, :-1]
     rows = torch.split(logits.flatten(0, 1), distill.ROWS)
     parts = zip(*(distill.likeliest(part, TOP) for part in rows), strict=True)
     top, log_p = (torch.cat(part).view(*logits.shape[:2], -1).cpu() for part in parts)
@@ -160,7 +161,7 @@ def _write(teacher: nn.Module, start: Tensor, length: int, noise: torch.Generato
     tokens of each."""
     writing, ids, new = Batch(teacher), start, start
     while ids.shape[1] < length:
-        logits = writing.feed(new.to(next(teacher.parameters()).device))[:, -1]
+        logits = writing.feed(new.to(device_of(teacher)))[:, -1]
         top, log_p = (part.cpu() for part in distill.likeliest(logits, TOP))
         new = top.gather(1, torch.multinomial(log_p[:, :-1].exp(), 1, generator=noise))
         ids = torch.cat([ids, new], dim=1)

@@ -10,16 +10,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explorer.layers.linear import device_of
 from explorer.model.decode import Continuation
 from explorer.values.written import STOPPED, Piece
 
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "context_length", "max_target_positions")
 MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS = 20_000, 2048
 
 
 def context_length(model: nn.Module) -> int:
-    """Tokens that the model was made for."""
+    """Tokens that the model was made for; 2048 where its config says nothing."""
     config: Any = model.config
-    return int(getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 2048)
+    text = config.get_text_config()
+    found = (getattr(text, word, None) for word in CONTEXTS)
+    return next((length for length in found if isinstance(length, int) and length > 0), 2048)
+
+
+def vocabulary(model: nn.Module) -> int:
+    """Tokens that the model has a row for."""
+    config: Any = model.config
+    return int(config.get_text_config().vocab_size)
 
 
 def prompt_ids(model: nn.Module, tokenizer: Any, prompt: str, *, chat: bool) -> Tensor:
@@ -83,7 +93,7 @@ def stream(
     the step, so two models that get one seed differ only where their probabilities do.
     """
     new_tokens = min(new_tokens, context_length(model) - ids.shape[1])
-    device = next(model.parameters()).device
+    device = device_of(model)
     ends = _end_tokens(model, tokenizer)
     text_so_far = Continuation(model)
     step_ids, written, text = ids.to(device), list[int](), ""

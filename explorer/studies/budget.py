@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from explorer.layers.linear import dtype_of
 from explorer.studies.trade import THIN, WAYS, Curve, Option, Trade, Way, plain_ms
 from explorer.values.ranges import BEST
 from explorer.values.reading import Reading
@@ -175,7 +176,7 @@ def _why_not(found: Sequence[Curve], limits: Limits, besides: Mapping[str, float
 def _matrices(bench: Workbench, trade: Trade) -> int:
     """Bytes of the curves' matrices as they were."""
     names = {name for curve in trade.curves for name in curve.names}
-    element = next(bench.loaded.model.parameters()).element_size()
+    element = dtype_of(bench.loaded.model).itemsize
     found = bench.variants.predictor(Recipe(depth=trade.depth)).targets
     return sum(t.shape[0] * t.shape[1] * element for t in found if t.name in names)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from explorer.files import cache_folder
+from explorer.layers.linear import device_of, dtype_of
 from explorer.layers.targets import targets
 from explorer.measure import cost, energy, machine, parts, size
 from explorer.measure.speed import PROMPT_TOKENS
@@ -79,13 +80,13 @@ def surface(bench: Workbench, recipe: Recipe) -> Iterator[Cell]:
 
 
 def _roofline(model: nn.Module, side: Side, on: Machine, batch: int) -> Roofline:
-    element = next(model.parameters()).dtype.itemsize
+    element = dtype_of(model).itemsize
     kept = size.kv_cache_bytes(model.config, side.speed.prompt_tokens, element, batch)
     return cost.roofline(size.read_bytes(model), kept.value, on.bandwidth, side.speed.ms_per_token)
 
 
 def _energy(model: nn.Module, side: Side, grams_per_kwh: float) -> Energy:
-    speed, device = side.speed, next(model.parameters()).device
+    speed, device = side.speed, device_of(model)
     text = Continuation(model)
     ids = torch.ones(speed.batch, speed.prompt_tokens, dtype=torch.long, device=device)
     text.feed(ids)

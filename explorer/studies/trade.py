@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from explorer.files import cache_folder, replacing
 from explorer.layers import choice
 from explorer.layers.kernels import Decoded
-from explorer.layers.linear import CompressedLinear
+from explorer.layers.linear import CompressedLinear, dtype_of
 from explorer.layers.storage import Spec, empty, stored_bytes
 from explorer.layers.targets import Target, blocks_of, targets, weight_of
 from explorer.measure import layers, machine, quality
@@ -167,7 +167,7 @@ def _measured(bench: Workbench, known: Known) -> Iterator[float]:
 def _error(bench: Workbench, built: nn.Module, target: Target) -> float:
     """E‖(W − Ŵ) x‖² of a matrix as it is stored."""
     module, plain = built.get_submodule(target.name), weight_of(bench.loaded.model.get_submodule(target.name))
-    weight: Tensor = module.weight() if isinstance(module, CompressedLinear) else module.stored.dense().float()  # type: ignore[operator, union-attr]
+    weight: Tensor = module.decoded() if isinstance(module, CompressedLinear) else module.stored.dense().float()  # type: ignore[operator, union-attr]
     lost = weight - plain.float()
     gram = bench.facts.gram(target.name) if target.kind in ("attention", "mlp") else None
     power = lost.square() if gram is None else (lost @ gram) * lost
@@ -197,7 +197,7 @@ def _assembled(bench: Workbench, known: Known) -> list[Trade]:
     outside = {t.name for t in found if t.kind in ("embedding", "head")}
     multiplied = {t.name for t in found if t.kind != "embedding"} | {t.tied_to for t in targets(base)}
     groups = {name: tuple(group) for group in bench.variants.siblings for name in group}
-    dtype = next(base.parameters()).dtype
+    dtype = dtype_of(base)
     kernel_of = cache(_kernel)  # for this call: a better table may change what is chosen
     options: dict[str, list[Option]] = {t.name: [] for t in found}
     for way in WAYS:

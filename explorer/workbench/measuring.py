@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from explorer.layers.linear import dtype_of
 from explorer.layers.targets import targets
 from explorer.measure import layers, quality, size, speed
 from explorer.measure.evaluator import Evaluator
@@ -122,4 +123,4 @@ class Measuring:
     def beside(self, recipe: Recipe) -> dict[int, tuple[Reading, Reading]]:
         """What one text of so many tokens takes beside the weights: (KV cache, activations)."""
         model = self.variants.get(recipe).model
-        return size.beside(model.config, context_length(model), next(model.parameters()).element_size())
+        return size.beside(model.config, context_length(model), dtype_of(model).itemsize)

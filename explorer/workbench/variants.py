@@ -74,10 +74,16 @@ class Variants:
 
     def predictor(self, recipe: Recipe) -> size.Predictor:
         """One for each choice of blocks, channels and heads, from shapes on the meta device."""
-        cuts = Recipe(depth=recipe.depth, width=recipe.width, heads=recipe.heads, width_by=recipe.width_by)
+        cuts = Recipe(
+            depth=recipe.depth,
+            depth_by=recipe.depth_by,
+            width=recipe.width,
+            heads=recipe.heads,
+            width_by=recipe.width_by,
+        )
         found = self._predictors.get(cuts)
         if found is None:
-            smaller, _, _ = reshape(self._shapes, cuts, Facts())
+            smaller, _, _ = reshape(self._shapes, cuts, Facts(), self._facts)
             found = size.Predictor(smaller, targets(smaller), self._predictors[Recipe()])
             for known in list(self._predictors)[1 : 2 - CUTS_KEPT]:  # the first is the original's
                 self._predictors.pop(known, None)
@@ -246,6 +252,7 @@ class Variants:
     def forget(self) -> None:
         """What was made with facts that are better now, or is being made with them."""
         self._turn += 1
+        self._predictors = {Recipe(): self._predictors[Recipe()]}  # blocks are chosen anew
         for stale in (self._ready, self.allotted, self.curves):
             for recipe in [recipe for recipe in list(stale) if not recipe.data_free]:
                 stale.pop(recipe, None)  # type: ignore[attr-defined]

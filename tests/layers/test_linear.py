@@ -67,7 +67,7 @@ def test_settling_changes_where_it_runs_and_not_what_it_says(case: Case, shape: 
     layer = CompressedLinear(branches, torch.ones(20).bfloat16(), scale)
     x = torch.randn(5, 64).bfloat16()
     before = layer(x).float()
-    assert torch.allclose(before, x.float() @ layer.weight().T + 1, rtol=0.05, atol=0.02 * float(before.abs().max()))
+    assert torch.allclose(before, x.float() @ layer.decoded().T + 1, rtol=0.05, atol=0.02 * float(before.abs().max()))
     layer.settle()
     assert layer.stored() == [] and len(layer.kernels) == count
     assert torch.allclose(layer(x).float(), before, rtol=0.02, atol=0.01 * float(before.abs().max()))
@@ -85,7 +85,7 @@ def test_branches_and_the_scale_of_the_input_add_up_to_one_weight() -> None:
     )
     branches = [[encode(weight, Spec())], [encode(left, Spec()), encode(right, Spec())]]
     layer = CompressedLinear(branches, torch.tensor([0.5, 0.25]), torch.tensor([2.0, 4.0]))
-    assert layer.weight().tolist() == [[2.5, 2.5], [5.5, 5.0]]
+    assert layer.decoded().tolist() == [[2.5, 2.5], [5.5, 5.0]]
     assert layer(torch.tensor([[2.0, 4.0]])).tolist() == [[15.5, 31.25]]
 
 

@@ -19,7 +19,7 @@ def test_levels_are_what_a_group_s_weights_can_be(workbench: Workbench) -> None:
     recipe, name = Recipe(bits=3, quant="rtn"), names(workbench)[1]
     found = inside(workbench, recipe, name)
     layer = workbench.variants.unsettled(recipe).model.get_submodule(name)
-    group = layer.weight()[0, : layer.branches[0][0].group]
+    group = layer.decoded()[0, : layer.branches[0][0].group]
     levels = torch.tensor(found.levels)
     assert len(levels) == 8
     assert ((group[:, None] - levels).abs().amin(1) <= 0.01 * group.abs().max()).all()

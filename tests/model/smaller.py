@@ -18,6 +18,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from explorer.layers.uniform import uniform
+
 BLOCKS, HEAD = 5, 16
 SIZES = {"vocab_size": 300, "hidden_size": 64, "num_hidden_layers": BLOCKS, "num_attention_heads": 4}
 SIZES |= {"max_position_embeddings": 128, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
@@ -33,8 +35,10 @@ BUILD: dict[str, Callable[[], nn.Module]] = {
     "qwen2": lambda: Qwen2ForCausalLM(
         Qwen2Config(**GQA, use_sliding_window=True, sliding_window=8, max_window_layers=2)
     ),
-    "gpt2": lambda: GPT2LMHeadModel(
-        GPT2Config(vocab_size=300, n_embd=64, n_layer=BLOCKS, n_head=4, n_positions=128, pad_token_id=0)
+    "gpt2": lambda: uniform(
+        GPT2LMHeadModel(
+            GPT2Config(vocab_size=300, n_embd=64, n_layer=BLOCKS, n_head=4, n_positions=128, pad_token_id=0)
+        )
     ),
     "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, intermediate_size=128)),
     "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=128, word_embed_proj_dim=64)),

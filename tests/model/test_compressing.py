@@ -46,7 +46,7 @@ def weight_error(base: nn.Module, recipe: Recipe) -> float:
     for target in targets(base):
         module, weight = model.get_submodule(target.name), base.get_submodule(target.name).weight.double()
         if isinstance(module, CompressedLinear):
-            total += float((module.weight().double() - weight).square().sum())
+            total += float((module.decoded().double() - weight).square().sum())
         elif isinstance(module, CompressedEmbedding):
             total += float((module.stored.dense().double() - weight).square().sum())
     return total**0.5

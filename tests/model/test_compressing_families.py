@@ -23,6 +23,7 @@ from transformers import (
 
 from explorer.layers.linear import CompressedLinear
 from explorer.layers.targets import siblings, targets, weight_of
+from explorer.layers.uniform import uniform
 from explorer.measure.size import Predictor, stored_bytes
 from explorer.model.compressing import Built, build, settle
 from explorer.model.facts import Facts
@@ -36,8 +37,8 @@ BUILD: dict[str, Callable[[], nn.Module]] = {
     "gemma3": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, **MLP, head_dim=16)),
     "phi": lambda: PhiForCausalLM(PhiConfig(**SIZES, **MLP)),
     "opt": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=96, word_embed_proj_dim=64)),
-    "gpt2": lambda: GPT2LMHeadModel(
-        GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4, n_positions=128, pad_token_id=0)
+    "gpt2": lambda: uniform(
+        GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4, n_positions=128, pad_token_id=0))
     ),
     "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SIZES, intermediate_size=100)),
 }
@@ -123,7 +124,7 @@ def test_the_right_way_round(known: dict[str, tuple[nn.Module, Facts]], family: 
         if isinstance(layer, CompressedLinear):
             x = torch.randn(3, target.shape[1])
             torch.testing.assert_close(layer(x), module(x), rtol=0.05, atol=0.05)
-            torch.testing.assert_close(layer.weight(), weight_of(module), rtol=0, atol=0.01)
+            torch.testing.assert_close(layer.decoded(), weight_of(module), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("family", BUILD)

@@ -57,7 +57,7 @@ def lost(base: nn.Module, recipe: Recipe, facts: Facts) -> float:
     for target in targets(base):
         layer, gram = model.get_submodule(target.name), facts.gram(target.name)
         if isinstance(layer, CompressedLinear) and gram is not None:
-            difference = (weight_of(base.get_submodule(target.name)).float() - layer.weight()).double()
+            difference = (weight_of(base.get_submodule(target.name)).float() - layer.decoded()).double()
             total += float(((difference @ gram.double()) * difference).sum())
     return total
 
@@ -156,7 +156,7 @@ def test_awq_is_the_plain_product_with_scaled_inputs(llama32: Loaded, facts_of: 
         assert layer.input_scale is not None and layer.input_scale.unique().numel() > 1
         dense = layer.stored()[0].dense()
         torch.testing.assert_close(layer(x), F.linear(x / layer.input_scale, dense), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(layer(x), F.linear(x, layer.weight()), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(layer(x), F.linear(x, layer.decoded()), rtol=1e-4, atol=1e-4)
         near = (dense / layer.input_scale - weight_of(base.get_submodule(target.name))).norm()
         assert near < 0.5 * base.get_submodule(target.name).weight.norm()
     for group in siblings(base):

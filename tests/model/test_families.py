@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -15,10 +14,9 @@ from transformers import (
     OPTConfig,
     OPTForCausalLM,
 )
-from transformers.pytorch_utils import Conv1D
 
 from explorer.layers.targets import blocks_of
-from explorer.model.families import is_conv1d
+from explorer.layers.uniform import uniform
 from explorer.model.structure import reduce
 from tests.model.smaller import GROUPED
 
@@ -27,7 +25,7 @@ def test_what_a_family_cannot_do_is_said() -> None:
     plain = {name: size for name, size in GROUPED.items() if name not in ("intermediate_size", "num_key_value_heads")}
     with torch.device("meta"):
         fused = [
-            GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=4, n_embd=64)),
+            uniform(GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=4, n_embd=64))),
             GPTNeoXForCausalLM(GPTNeoXConfig(**plain)),
         ]
         fixed = OPTForCausalLM(OPTConfig(**plain, ffn_dim=128, word_embed_proj_dim=64))
@@ -48,11 +46,7 @@ def test_norms_over_all_heads_keep_the_heads() -> None:
 def test_experts_are_not_made_narrower() -> None:
     config = MixtralConfig(**GROUPED, num_local_experts=2)
     with torch.device("meta"):
-        base = MixtralForCausalLM(config)
+        base = uniform(MixtralForCausalLM(config))
     with pytest.raises(ValueError, match="without one plain MLP"):
         reduce(base, width=0.5, facts=None)
     assert len(blocks_of(reduce(base, depth=0.4, facts=None).model)[1]) == 3
-
-
-def test_gpt2_s_own_linear_layer_is_told_from_a_plain_one() -> None:
-    assert is_conv1d(Conv1D(3, 5)) and not is_conv1d(nn.Linear(5, 3))
