@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from explorer.layers.dense import replace_linear_layers
+from explorer.model.dtypes import check_numbers, conversions, dtype_of
 from explorer.model.families import is_conv1d
 from explorer.model.loaders import empty_model_of, model_of, quiet, tokenizer_of
 from explorer.model.memory import check_memory
@@ -37,11 +38,14 @@ def load(name: str = DEFAULT, *, device: str = "cpu", say: Say = lambda _: None)
 def open_place(place: Place, *, device: str = "cpu", say: Say = lambda _: None) -> Loaded:
     """The model of a folder. ModelRejected in one plain sentence."""
     files = check_folder(place.folder)
-    dtype = _dtype(files.dtypes, device)
+    dtype = dtype_of(files)
     check_memory(files.parameters * dtype.itemsize + files.tensor_bytes)
     say(f"Opening {place.name}: {files.parameters / 1e6:,.0f} M parameters.")
     model = _open(place.folder, dtype)
-    return Loaded(model=model.to(device), tokenizer=open_tokenizer(place.folder), **vars(place))
+    check_numbers(files, model)
+    notes = [place.note, *conversions(files, model, dtype)]
+    about = vars(place) | {"note": " ".join(filter(None, notes))}
+    return Loaded(model=model.to(device), tokenizer=open_tokenizer(place.folder), **about)
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -75,10 +79,3 @@ def _ready(model: nn.Module) -> nn.Module:
             linear.transposed = True  # type: ignore[assignment]  # so that an export can turn it back
             model.set_submodule(name, linear)
     return replace_linear_layers(model).eval().requires_grad_(False)
-
-
-def _dtype(stored: frozenset[str], device: str) -> torch.dtype:
-    """float32 stays; half precision is bfloat16 on the CPU, where float16 products are very slow."""
-    if stored & {"F32", "F64"}:
-        return torch.float32
-    return torch.float16 if "F16" in stored and device != "cpu" else torch.bfloat16

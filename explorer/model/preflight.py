@@ -11,7 +11,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -75,10 +75,27 @@ class ModelFiles:
     """What the headers of an accepted model say."""
 
     architecture: str
-    parameters: int
-    tensor_bytes: int
-    dtypes: frozenset[str]
-    names: frozenset[str]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def parameters(self) -> int:
+        return sum(elements for _, _, elements, _ in self.tensors.values())
+
+    @property
+    def tensor_bytes(self) -> int:
+        return sum(self.bytes_by_format.values())
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.tensors)
+
+    @property
+    def bytes_by_format(self) -> dict[str, int]:
+        """Bytes of all tensors in each number format."""
+        found: dict[str, int] = {}
+        for _, length, _, dtype in self.tensors.values():
+            found[dtype] = found.get(dtype, 0) + length
+        return found
 
 
 def check_folder(folder: Path) -> ModelFiles:
@@ -111,14 +128,7 @@ def summary(architecture: object, tensors: dict[str, Tensor]) -> ModelFiles:
     """From what a header says of an architecture and of each tensor."""
     name = architecture if isinstance(architecture, str) else ""
     require(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name), "architecture", "The model does not say what it is")
-    _, sizes, elements, dtypes = zip(*tensors.values(), strict=True)
-    return ModelFiles(
-        architecture=name,
-        parameters=sum(elements),
-        tensor_bytes=sum(sizes),
-        dtypes=frozenset(dtypes),
-        names=frozenset(tensors),
-    )
+    return ModelFiles(architecture=name, tensors=tensors)
 
 
 def real_path(path: Path) -> Path:
