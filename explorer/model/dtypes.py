@@ -1,7 +1,7 @@
 """In which number format a model runs: that of most of its file's bytes, what lies in another one is converted. Said in
 words, so that a size or a distance is never compared with something else than what is there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 import torch
@@ -36,13 +36,18 @@ def check_numbers(files: ModelFiles, model: Any) -> None:
             raise ModelRejected("number-format", sentence)
 
 
-def conversions(files: ModelFiles, model: Any, dtype: torch.dtype) -> Iterator[str]:
-    """A sentence for each number format that does not run as it is stored."""
+def conversions(files: ModelFiles, model: Any, dtype: torch.dtype, spare: Set[str] = frozenset()) -> Iterator[str]:
+    """A sentence for each number format that does not run as it is stored; `spare` are tensors that do not run."""
     opened = {name: tensor.dtype for name, tensor in model.state_dict().items()}
     groups: dict[tuple[str, torch.dtype], list[int]] = {}
     for name, (_, length, _, stored) in files.tensors.items():
         used = opened.get(name, dtype)  # a name of its own has what is opened in one piece, such as experts
-        if stored in FLOATS and used.is_floating_point and (FLOATS[stored] != used or stored in WORDS):
+        if (
+            name not in spare
+            and stored in FLOATS
+            and used.is_floating_point
+            and (FLOATS[stored] != used or stored in WORDS)
+        ):
             groups.setdefault((stored, used), []).append(length)
     for (stored, used), lengths in groups.items():
         what = f"{len(lengths)} tensors of {size_words(sum(lengths))}" if len(lengths) > 1 else "One tensor"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 from torch import nn
 
 from explorer.layers.dense import replace_linear_layers
+from explorer.model import extras
 from explorer.model.dtypes import check_numbers, conversions, dtype_of
 from explorer.model.families import is_conv1d
 from explorer.model.loaders import empty_model_of, model_of, quiet, tokenizer_of
 from explorer.model.memory import check_memory
 from explorer.model.places import DEFAULT, Place, locate
-from explorer.model.preflight import check_folder, refusing
-from explorer.model.whole import check_whole
+from explorer.model.preflight import ModelFiles, ModelRejected, check_folder, refusing
+from explorer.model.whole import check_forward, check_whole
 from explorer.values.progress import told
 
 Say = Callable[[str], None]
@@ -41,10 +43,14 @@ def open_place(place: Place, *, device: str = "cpu", say: Say = lambda _: None) 
     dtype = dtype_of(files)
     check_memory(files.parameters * dtype.itemsize + files.tensor_bytes)
     say(f"Opening {place.name}: {files.parameters / 1e6:,.0f} M parameters.")
-    model = _open(place.folder, dtype)
-    check_numbers(files, model)
-    notes = [place.note, *conversions(files, model, dtype)]
-    about = vars(place) | {"note": " ".join(filter(None, notes))}
+    try:
+        model, notes = _open(place.folder, files, dtype)
+    except ModelRejected as rejected:
+        if rejected.code != "overflow" or dtype != torch.float16:
+            raise
+        model, notes = _open(place.folder, files, torch.bfloat16)
+        notes.append("In float16 its predictions are not numbers.")
+    about = vars(place) | {"note": " ".join(filter(None, [place.note, *notes]))}
     return Loaded(model=model.to(device), tokenizer=open_tokenizer(place.folder), **about)
 
 
@@ -59,14 +65,21 @@ def structure(folder: Path) -> nn.Module:
     return _ready(empty_model_of(folder))
 
 
-def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
+def _open(folder: Path, files: ModelFiles, dtype: torch.dtype) -> tuple[nn.Module, list[str]]:
+    """The model, and what must be said about how it came from its files."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
     with quiet(), refusing("cannot-open", f"transformers cannot open this model (type {kind!r})"):
         model, info = model_of(folder, dtype=dtype, use_safetensors=True, disable_mmap=True, attn_implementation="sdpa")
-    check_whole(model, info)
+    extra = extras.left_out(files, model, info["unexpected_keys"])
+    spare = frozenset(chain.from_iterable(extra.values()))
+    check_whole(model, {**info, "unexpected_keys": set(info["unexpected_keys"]) - spare})
+    check_numbers(files, model)
+    notes = [*conversions(files, model, dtype, spare), extras.note(extra), extras.untie(model)]
     for parameter in model.parameters():  # as views of the file they begin anywhere, and products are 5 % slower
         parameter.data = parameter.data.clone()
-    return _ready(model)
+    model = _ready(model)
+    check_forward(model)
+    return model, notes
 
 
 def _ready(model: nn.Module) -> nn.Module:

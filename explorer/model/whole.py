@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from explorer.model.preflight import ModelFiles, ModelRejected
+from explorer.model.preflight import ModelFiles, ModelRejected, refusing
 
 # Dropped by transformers, and let pass: they are how long contexts are turned, no weights of a layer.
 ROTATIONS = re.compile(r"rope_(freqs|factors_long|factors_short)\.weight")
@@ -52,3 +52,18 @@ def gguf_info(model: Any, info: Mapping[str, Iterable[Any]], files: ModelFiles) 
     lacking = known - files.names - {"output.weight"}  # which is the embedding where it is absent
     unknown = {name for name in files.names - known if not ROTATIONS.fullmatch(name)}
     return {**info, "missing_keys": lacking or info["missing_keys"], "unexpected_keys": unknown}
+
+
+@torch.inference_mode()
+def check_forward(model: Any) -> None:
+    """Refuse a model that cannot predict, or whose predictions know what comes later. ModelRejected in one sentence."""
+    words = model.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(6, device=next(model.parameters()).device).repeat(2, 1) % words
+    ids[1, -1] = (ids[0, -1] + 1) % words  # two texts that differ in their last token alone
+    with refusing("forward", "The model opens, but cannot predict a token"):
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    if not torch.isfinite(logits).all():
+        raise ModelRejected("overflow", "The model's predictions are not numbers in the format that it is stored in.")
+    if (logits[0] - logits[1]).abs().max() > 0.05 * logits.abs().max():
+        sentence = "This model reads a text as a whole, as BERT does: it fills gaps, and cannot write word by word."
+        raise ModelRejected("not-causal", sentence)
