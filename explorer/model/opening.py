@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from explorer.layers.dense import replace_linear_layers
-from explorer.model import extras
+from explorer.model import extras, quantized
 from explorer.model.dtypes import check_numbers, conversions, dtype_of
 from explorer.model.families import is_conv1d
-from explorer.model.loaders import empty_model_of, model_of, quiet, tokenizer_of
+from explorer.model.loaders import decoded_model_of, empty_model_of, filled_model_of, model_of, quiet, tokenizer_of
 from explorer.model.memory import check_memory
 from explorer.model.places import DEFAULT, Place, locate
 from explorer.model.preflight import ModelFiles, ModelRejected, check_folder, refusing
+from explorer.model.unpacking import unpacked
 from explorer.model.whole import check_forward, check_whole
 from explorer.values.progress import told
 
@@ -39,16 +40,18 @@ def load(name: str = DEFAULT, *, device: str = "cpu", say: Say = lambda _: None)
 
 def open_place(place: Place, *, device: str = "cpu", say: Say = lambda _: None) -> Loaded:
     """The model of a folder. ModelRejected in one plain sentence."""
-    files = check_folder(place.folder)
-    dtype = dtype_of(files)
-    check_memory(files.parameters * dtype.itemsize + files.tensor_bytes)
-    say(f"Opening {place.name}: {files.parameters / 1e6:,.0f} M parameters.")
+    files = check_folder(place.folder, quantized=True)
+    method = quantized.decodable(place.folder, files)
+    dtype = torch.bfloat16 if method else dtype_of(files)
+    parameters = _count(place.folder) if method else files.parameters
+    check_memory(parameters * dtype.itemsize + files.tensor_bytes)
+    say(f"Opening {place.name}: {parameters / 1e6:,.0f} M parameters.")
     try:
-        model, notes = _open(place.folder, files, dtype)
+        model, notes = _open(place.folder, files, dtype, method)
     except ModelRejected as rejected:
         if rejected.code != "overflow" or dtype != torch.float16:
             raise
-        model, notes = _open(place.folder, files, torch.bfloat16)
+        model, notes = _open(place.folder, files, torch.bfloat16, method)
         notes.append("In float16 its predictions are not numbers.")
     about = vars(place) | {"note": " ".join(filter(None, [place.note, *notes]))}
     return Loaded(model=model.to(device), tokenizer=open_tokenizer(place.folder), **about)
@@ -65,16 +68,30 @@ def structure(folder: Path) -> nn.Module:
     return _ready(empty_model_of(folder))
 
 
-def _open(folder: Path, files: ModelFiles, dtype: torch.dtype) -> tuple[nn.Module, list[str]]:
-    """The model, and what must be said about how it came from its files."""
+def _count(folder: Path) -> int:
+    """Weights of the model that a folder's config describes."""
+    with refusing("cannot-open", f"The config in {folder.name} cannot be used"):
+        return sum(parameter.numel() for parameter in empty_model_of(folder).parameters())
+
+
+def _open(folder: Path, files: ModelFiles, dtype: torch.dtype, method: str) -> tuple[nn.Module, list[str]]:
+    """The model, and what must be said about how it came from its files, which hold it quantized by a `method`."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
     with quiet(), refusing("cannot-open", f"transformers cannot open this model (type {kind!r})"):
-        model, info = model_of(folder, dtype=dtype, use_safetensors=True, disable_mmap=True, attn_implementation="sdpa")
+        options = {"dtype": dtype, "use_safetensors": True, "disable_mmap": True, "attn_implementation": "sdpa"}
+        if method == "bitsandbytes":
+            model, info = filled_model_of(folder, unpacked(folder, dtype), **options)
+        else:
+            model, info = (decoded_model_of if method else model_of)(folder, **options)
     extra = extras.left_out(files, model, info["unexpected_keys"])
     spare = frozenset(chain.from_iterable(extra.values()))
     check_whole(model, {**info, "unexpected_keys": set(info["unexpected_keys"]) - spare})
-    check_numbers(files, model)
-    notes = [*conversions(files, model, dtype, spare), extras.note(extra), extras.untie(model)]
+    if method:
+        notes = [quantized.note(method)]
+    else:
+        check_numbers(files, model)
+        notes = list(conversions(files, model, dtype, spare))
+    notes += [extras.note(extra), extras.untie(model)]
     for parameter in model.parameters():  # as views of the file they begin anywhere, and products are 5 % slower
         parameter.data = parameter.data.clone()
     model = _ready(model)

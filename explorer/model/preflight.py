@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,7 @@ class ModelFiles:
 
     architecture: str
     tensors: Mapping[str, Tensor]
+    quantization: Any = None  # what the config says of it, unchecked
 
     @property
     def parameters(self) -> int:
@@ -98,8 +99,9 @@ class ModelFiles:
         return found
 
 
-def check_folder(folder: Path) -> ModelFiles:
-    """Refuse a safetensors folder that is damaged, hostile or of a kind that the explorer cannot open."""
+def check_folder(folder: Path, quantized: bool = False) -> ModelFiles:
+    """Refuse a safetensors folder that is damaged, hostile or of a kind that the explorer cannot open; one that says
+    how it is quantized too, unless the caller can judge that (see `quantized`)."""
     real = real_path(folder)
     try:
         names = _entries(real)
@@ -109,7 +111,10 @@ def check_folder(folder: Path) -> ModelFiles:
     check_config(config, "config.json")
     for name in sorted(OTHER_CONFIGS & names):
         check_config(_json(real / name, MAX_TOKENIZER)[0], name)
-    return summary(config[-1].get("model_type"), _weights(real, names))
+    keys = ("quantization_config", "quantization")
+    how = next((part[k] for k in keys for part in config if part.get(k) not in (None, False)), None)
+    require(quantized or how is None, "quantized", "This copy is already quantized; the explorer needs the original")
+    return replace(summary(config[-1].get("model_type"), _weights(real, names)), quantization=how)
 
 
 def file_sha256(path: Path) -> str:
@@ -200,8 +205,6 @@ def check_config(parts: Iterable[dict[str, Any]], file: str) -> None:
         require(not asked & {"auto_map", "custom_generate"}, "code", f"{file} wants to run its own program")
         other = asked & {"configuration_files", "transformers_weights"}
         require(not other, "redirect", f"{file} points to other files, which are not checked")
-        whole = "quantization_config" not in asked
-        require(whole, "quantized", "This copy is already quantized; the explorer needs the original")
         require("is_encoder_decoder" not in asked, "encoder-decoder", "Encoder-decoder models cannot be opened")
         known = all(given[key] in ("eager", "sdpa") for key in given if "attn_implementation" in key)
         require(known, "attention", f"{file} asks for an attention program that is not built in")
