@@ -138,8 +138,8 @@ def test_only_the_plot_knows_plotly() -> None:
     assert users("plotly") <= {"explorer/ui/panels/plot"}
 
 
-def test_only_two_files_know_transformers() -> None:
-    assert users("transformers") == {"explorer/model/loaders", "explorer/model/decode"}
+def test_only_three_files_know_transformers() -> None:
+    assert users("transformers") == {f"explorer/model/{name}" for name in ("loaders", "decode", "rendering")}
     assert users("huggingface_hub") == {"explorer/model/downloads"}
 
 

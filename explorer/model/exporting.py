@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from explorer import assets
 from explorer.layers.storage import tensors_of
 from explorer.model.compressing import settle, skeleton
+from explorer.model.loaders import generation_of
 from explorer.model.memory import check_memory
 from explorer.model.opening import open_tokenizer, structure
 from explorer.model.plan import Allotment
@@ -52,6 +53,8 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
         (partial / "model.safetensors").chmod(0o644)
         model.config.save_pretrained(partial)  # type: ignore[union-attr, operator]
+        if getattr(model, "generation_config", None) is not None:  # its end tokens, above all
+            _write_json(partial / "generation_config.json", model.generation_config.to_diff_dict())  # type: ignore[union-attr, operator]
         tokenizer.save_pretrained(partial)
         described = {"format": FORMAT, "version": VERSION, "base_model": base, "recipe": recipe.to_dict()}
         described["allotted"] = {"kept": dict(allotted.kept), "rank": dict(allotted.rank)}
@@ -105,6 +108,7 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     loaded = {t.data_ptr() for name, t in state.items() if name in tensors}
     if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    model.generation_config = generation_of(folder) or model.generation_config
     return settle(model).eval().requires_grad_(False), open_tokenizer(folder), recipe
 
 

@@ -47,9 +47,14 @@ def filled_model_of(folder: Path, tensors: dict[str, Any], **options: Any) -> tu
         del part.quantization_config
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     model, info = kind.from_pretrained(None, config=config, state_dict=tensors, **options, **REPORTED)
-    if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    model.generation_config = generation_of(folder) or model.generation_config
     return model, info
+
+
+def generation_of(folder: Path) -> Any:
+    """What a folder says of how its model writes, its end tokens among others; None where it says nothing."""
+    there = (folder / "generation_config.json").is_file()
+    return GenerationConfig.from_pretrained(folder, local_files_only=True) if there else None
 
 
 def _parts(config: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,12 +13,14 @@ from torch import nn
 
 from explorer.layers.dense import replace_linear_layers
 from explorer.model import extras, quantized
+from explorer.model.chat import try_out
 from explorer.model.dtypes import check_numbers, conversions, dtype_of
 from explorer.model.families import is_conv1d
 from explorer.model.loaders import decoded_model_of, empty_model_of, filled_model_of, model_of, quiet, tokenizer_of
 from explorer.model.memory import check_memory
 from explorer.model.places import DEFAULT, Place, locate
 from explorer.model.preflight import ModelFiles, ModelRejected, check_folder, refusing
+from explorer.model.tokens import check_rows
 from explorer.model.unpacking import unpacked
 from explorer.model.whole import check_forward, check_whole
 from explorer.values.progress import told
@@ -46,15 +49,25 @@ def open_place(place: Place, *, device: str = "cpu", say: Say = lambda _: None) 
     parameters = _count(place.folder) if method else files.parameters
     check_memory(parameters * dtype.itemsize + files.tensor_bytes)
     say(f"Opening {place.name}: {parameters / 1e6:,.0f} M parameters.")
+    tokenizer = open_tokenizer(place.folder)
+    with ThreadPoolExecutor(1) as beside:
+        chat = beside.submit(try_out, tokenizer)  # takes a second, in a process of its own
+        model, notes = _opened(place.folder, files, dtype, method)
+    check_rows(tokenizer, model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    about = vars(place) | {"note": " ".join(filter(None, [place.note, *notes, chat.result()]))}
+    return Loaded(model=model.to(device), tokenizer=tokenizer, **about)
+
+
+def _opened(folder: Path, files: ModelFiles, dtype: torch.dtype, method: str) -> tuple[nn.Module, list[str]]:
+    """`_open`; in bfloat16 what overflows in float16."""
     try:
-        model, notes = _open(place.folder, files, dtype, method)
+        return _open(folder, files, dtype, method)
     except ModelRejected as rejected:
         if rejected.code != "overflow" or dtype != torch.float16:
             raise
-        model, notes = _open(place.folder, files, torch.bfloat16, method)
+        model, notes = _open(folder, files, torch.bfloat16, method)
         notes.append("In float16 its predictions are not numbers.")
-    about = vars(place) | {"note": " ".join(filter(None, [place.note, *notes]))}
-    return Loaded(model=model.to(device), tokenizer=open_tokenizer(place.folder), **about)
+    return model, notes
 
 
 def open_tokenizer(folder: Path) -> Any:

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from explorer.model.chat import wrapping
 from explorer.model.decode import Continuation
+from explorer.model.tokens import front
 from explorer.values.written import STOPPED, Piece
 
 MAX_PROMPT_CHARACTERS, MAX_PROMPT_TOKENS = 20_000, 2048
@@ -42,9 +44,7 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Ten
         before, after = template(tokenizer)
         ids = before + _ids(tokenizer, prompt, plain=True) + after
     else:
-        ids = _ids(tokenizer, prompt, plain=True)
-        if tokenizer.bos_token_id is not None and getattr(tokenizer, "add_bos_token", False):
-            ids = [tokenizer.bos_token_id, *ids]
+        ids = front(tokenizer) + _ids(tokenizer, prompt, plain=True)
     if not ids:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         if start is None:
@@ -57,13 +57,7 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Ten
 
 def template(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The ids that the chat template puts before and behind what a person writes."""
-    marker = "\u0001prompt\u0001"  # the template sees a marker, so that the prompt is tokenized on its own
-    wrapped = tokenizer.apply_chat_template(
-        [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
-    )
-    before, found, after = wrapped.partition(marker)
-    if not found:
-        raise ValueError("This model's chat template leaves the prompt out; switch the chat template off.")
+    before, after = wrapping(tokenizer)
     return _ids(tokenizer, before), _ids(tokenizer, after)
 
 

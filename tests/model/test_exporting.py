@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from explorer.bench.speed import every_recipe
 from explorer.layers.dense import replace_linear_layers
 from explorer.measure.size import stored_bytes
-from explorer.model import exporting
+from explorer.model import exporting, opening, writing
 from explorer.model.compressing import build, compress, settle
 from explorer.model.facts import Facts
 from explorer.model.opening import Loaded
@@ -235,3 +235,18 @@ def test_a_cut_export_is_refused(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     assert len(rejected(folder)) > 20
+
+
+@pytest.mark.parametrize("recipe", [Recipe(bits=8), Recipe(depth=0.5)], ids=Recipe.words)
+def test_end_tokens_travel(copy: Path, tmp_path: Path, recipe: Recipe) -> None:
+    settings = json.loads((copy / "generation_config.json").read_text()) | {"eos_token_id": [1, 7], "temperature": 0.3}
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+    loaded = opening.load(str(copy))
+    model = compress(loaded.model, recipe, Facts())
+    exporting.write(model, (recipe, NOTHING, "x"), loaded.tokenizer, {}, tmp_path / "out")
+    again = exporting.read(tmp_path / "out")[0]
+    assert writing._end_tokens(again, loaded.tokenizer) == {1, 7}
+    assert again.generation_config.temperature == 0.3  # type: ignore[union-attr, operator]
+    if recipe.structural:
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+        assert theirs.generation_config.eos_token_id == [1, 7]
