@@ -21,7 +21,7 @@ from explorer.model.loaders import generation_of
 from explorer.model.memory import check_memory
 from explorer.model.opening import open_tokenizer, structure
 from explorer.model.plan import Allotment
-from explorer.model.preflight import ModelRejected, check_folder
+from explorer.model.preflight import ModelRejected, check_folder, refusing
 from explorer.values.recipe import Recipe
 
 FORMAT, VERSION = "size-explorer", 1
@@ -93,13 +93,18 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     files = check_folder(folder)
     check_memory(3 * files.tensor_bytes)
     recipe, allotted = described(folder)
-    base = structure(folder)
+    with refusing("export", f"The config in {folder.name} cannot be used"):
+        base = structure(folder)
     with torch.device("meta"):  # whatever the file says, nothing is allocated for it
         model = skeleton(base, recipe, allotted)
-    tensors = _as_transformers(model, load_file(folder / "model.safetensors"))
+    with refusing("export", f"The weights in {folder.name} cannot be read"):
+        tensors = _as_transformers(model, load_file(folder / "model.safetensors"))
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     if any(expected.get(name) != (t.shape, t.dtype) for name, t in tensors.items()):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ModelRejected("not-finite", f"{folder.name} is damaged: {name} holds values that are not numbers.")
     missing, _ = model.load_state_dict(tensors, strict=False, assign=True)
     embedding = model.get_input_embeddings()  # type: ignore[operator]
     if isinstance(embedding, nn.Embedding):

@@ -250,3 +250,23 @@ def test_end_tokens_travel(copy: Path, tmp_path: Path, recipe: Recipe) -> None:
     if recipe.structural:
         theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
         assert theirs.generation_config.eos_token_id == [1, 7]
+
+
+@pytest.mark.parametrize(
+    "values", [{"hidden_act": "evil"}, {"rope_parameters": 7}, {"model_type": "evil"}, {"quantization_config": {}}]
+)
+def test_a_config_that_cannot_be_used_is_refused_in_one_sentence(folder: Path, values: dict[str, object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+    words = rejected(folder)
+    assert len(words) > 20 and len(words.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["scale", "norm"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_no_numbers_are_refused_by_name(folder: Path, kind: str, value: float) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if kind in name)
+    tensors[name].view(-1)[0] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert name in rejected(folder)
