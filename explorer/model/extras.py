@@ -73,10 +73,10 @@ def _is_mask(name: str, files: ModelFiles, config: Any) -> bool:
 def _is_ahead(name: str, files: ModelFiles, config: Any) -> bool:
     """Of a layer behind the last one, where the config speaks of such layers or it has parts that no other has: a
     config that gives too few layers would else cut a model short."""
-    layer = LAYER.fullmatch(name)
-    if not layer or int(layer[1]) < config.num_hidden_layers:
+    layer, count = LAYER.fullmatch(name), getattr(config, "num_hidden_layers", None)
+    if not layer or not isinstance(count, int) or int(layer[1]) < count:
         return False
     more = getattr(config, "num_nextn_predict_layers", None) or 0
     own = name.removesuffix(layer[2])
     parts = tuple(own + part for part in AHEAD)
-    return int(layer[1]) < config.num_hidden_layers + more or any(each.startswith(parts) for each in files.names)
+    return int(layer[1]) < count + more or any(each.startswith(parts) for each in files.names)

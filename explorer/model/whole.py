@@ -57,10 +57,10 @@ def gguf_info(model: Any, info: Mapping[str, Iterable[Any]], files: ModelFiles) 
 @torch.inference_mode()
 def check_forward(model: Any) -> None:
     """Refuse a model that cannot predict, or whose predictions know what comes later. ModelRejected in one sentence."""
-    words = model.get_input_embeddings().weight.shape[0]
-    ids = torch.arange(6, device=next(model.parameters()).device).repeat(2, 1) % words
-    ids[1, -1] = (ids[0, -1] + 1) % words  # two texts that differ in their last token alone
     with refusing("forward", "The model opens, but cannot predict a token"):
+        words = model.get_input_embeddings().weight.shape[0]
+        ids = torch.arange(6, device=next(model.parameters()).device).repeat(2, 1) % words
+        ids[1, -1] = (ids[0, -1] + 1) % words  # two texts that differ in their last token alone
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
     if not torch.isfinite(logits).all():
         raise ModelRejected("overflow", "The model's predictions are not numbers in the format that it is stored in.")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import GptOssConfig, GptOssForCausalLM
+from transformers import GptOssConfig, GptOssForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from explorer.layers.targets import targets
 from explorer.measure import size
@@ -50,6 +50,31 @@ def test_fp8_opens_as_its_decoded_values(copy: Path, tmp_path: Path, block: tupl
     assert exact and all(torch.equal(state[name], weight) for name, weight in exact.items())
     assert loaded.note == quantized.note("fp8")
     _plain_and_exported(loaded, tmp_path / "out")
+
+
+def test_fp8_experts_are_decoded_before_they_are_put_together(folders: dict[str, Path], tmp_path: Path) -> None:
+    config = Qwen3MoeConfig(
+        vocab_size=300,
+        hidden_size=64,
+        intermediate_size=64,
+        moe_intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_experts=2,
+        num_experts_per_tok=1,
+    )
+    folder = tmp_path / "moe"
+    Qwen3MoeForCausalLM(config).bfloat16().save_pretrained(folder)
+    for file in folders["llama"].glob("tokenizer*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    exact = fp8(folder, (32, 32))
+    state = opening.load(str(folder)).model.state_dict()
+    layer, parts = "model.layers.0.mlp.experts", ("gate", "up", "down")
+    for expert in (0, 1):
+        gate, up, down = (exact[f"{layer}.{expert}.{part}_proj.weight"] for part in parts)
+        assert torch.equal(state[f"{layer}.gate_up_proj"][expert], torch.cat([gate, up]))
+        assert torch.equal(state[f"{layer}.down_proj"][expert], down)
 
 
 def mxfp4(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
