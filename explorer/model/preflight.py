@@ -91,6 +91,10 @@ class ModelFiles:
         return frozenset(self.tensors)
 
     @property
+    def dtypes(self) -> frozenset[str]:
+        return frozenset(self.bytes_by_format)
+
+    @property
     def bytes_by_format(self) -> dict[str, int]:
         """Bytes of all tensors in each number format."""
         found: dict[str, int] = {}

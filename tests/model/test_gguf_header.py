@@ -63,7 +63,7 @@ def test_a_good_gguf_file_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "good.gguf").write_bytes(gguf())
     files = check_gguf(tmp_path / "good.gguf")
     assert (files.architecture, files.parameters, files.tensor_bytes) == ("llama", 136, 168)
-    assert files.bytes_by_format.keys() == {"Q8_0", "F32"}
+    assert files.dtypes == {"Q8_0", "F32"}
 
 
 GOOD_GGUFS = {
@@ -95,7 +95,7 @@ def test_every_ggml_type_is_measured(tmp_path: Path, kind: int) -> None:
     name, elements, size = gguf_header.GGML_TYPES[kind]
     (tmp_path / "model.gguf").write_bytes(gguf(infos=(info(shape=(elements, 3), kind=kind),), data=3 * size))
     files = check_gguf(tmp_path / "model.gguf")
-    assert (files.parameters, files.bytes_by_format) == (3 * elements, {name: 3 * size})
+    assert (files.parameters, files.tensor_bytes, files.dtypes) == (3 * elements, 3 * size, {name})
     (tmp_path / "model.gguf").write_bytes(gguf(infos=(info(shape=(elements, 3), kind=kind),), data=3 * size - 1))
     refused(check_gguf, tmp_path / "model.gguf", "file-size")
 
