@@ -120,7 +120,7 @@ def test_methods_know_plain_tensors_only() -> None:
 
 
 def test_the_preflight_knows_neither_torch_nor_the_rest() -> None:
-    preflight = {f"explorer/model/{name}" for name in ("preflight", "gguf_header", "memory")}
+    preflight = {f"explorer/model/{name}" for name in ("preflight", "gguf_header", "memory", "quantized")}
     for name in preflight:
         assert arrows(name) <= {"explorer/model/preflight"}, name
         assert packages(name) <= {*sys.stdlib_module_names, "explorer", "psutil"}, name
@@ -138,8 +138,8 @@ def test_only_the_plot_knows_plotly() -> None:
     assert users("plotly") <= {"explorer/ui/panels/plot"}
 
 
-def test_only_two_files_know_transformers() -> None:
-    assert users("transformers") == {"explorer/model/loaders", "explorer/model/decode"}
+def test_only_three_files_know_transformers() -> None:
+    assert users("transformers") == {f"explorer/model/{name}" for name in ("loaders", "decode", "rendering")}
     assert users("huggingface_hub") == {"explorer/model/downloads"}
 
 

@@ -11,18 +11,19 @@ from torch.overrides import TorchFunctionMode
 ROWS, PIECE = 16, 4096  # tokens from which widening pays; rows of the weight that are wide at once
 
 
-def widens() -> bool:
-    """Whether this processor has no product of bfloat16 matrices of its own."""
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+def widens(kind: str = "bf16") -> bool:
+    """Whether this processor has no product of bfloat16 (or `fp16`) matrices of its own."""
+    supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported", None)
     return supported is not None and not supported()
 
 
-WIDENS = widens()
+WIDENS, WIDENS_HALF = widens(), widens("fp16")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (…, columns) by weight (rows, columns) → (…, rows), in the dtype of x; sums are float32 either way."""
-    if not WIDENS or x.dtype != torch.bfloat16 or x.is_cuda or x.numel() < ROWS * x.shape[-1]:
+    emulated = WIDENS if x.dtype == torch.bfloat16 else WIDENS_HALF and x.dtype == torch.float16
+    if not emulated or x.is_cuda or x.numel() < ROWS * x.shape[-1]:
         return F.linear(x, weight, bias)
     y: Tensor = _Widened.apply(x, weight)  # type: ignore[no-untyped-call]
     return y if bias is None else y + bias
@@ -47,8 +48,8 @@ def replace_linear_layers(model: nn.Module) -> nn.Module:
 
 
 def wide(x: Tensor) -> Tensor:
-    """For products that are summed over many rows: float32 where bfloat16 would be slow, else as it is."""
-    return x.float() if WIDENS and not x.is_cuda else x
+    """For products that are summed over many rows: float32 where bfloat16 would be slow and float16 overflow."""
+    return x.float() if x.dtype == torch.float16 or WIDENS and not x.is_cuda else x
 
 
 class WideAttention(TorchFunctionMode):

@@ -21,6 +21,7 @@ from explorer.layers.linear import CompressedEmbedding, CompressedLinear, device
 from explorer.layers.storage import Dense
 from explorer.layers.targets import targets
 from explorer.measure.intervals import Blocks
+from explorer.model.tokens import front
 from explorer.values.quality import Contributions, Quality, Slice
 from explorer.values.reading import Reading
 
@@ -68,7 +69,7 @@ def passages(tokenizer: Any, texts: dict[str, list[str]], longest: int = 256) ->
 
     Each starts with the beginning-of-text token where the model has one; longer texts become several passages.
     """
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    start = front(tokenizer, always=True)
     columns = []
     for kind, group in texts.items():
         room = max(1, longest - len(start))

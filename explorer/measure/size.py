@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from explorer.layers import storage
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear, dtype_of
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Spec, Stored, tensors_of
-from explorer.layers.targets import Target
+from explorer.layers.targets import Target, weight_of
 from explorer.model.plan import NOTHING, Allotment, plans
 from explorer.values.footprint import Breakdown, Footprint
 from explorer.values.reading import How, Reading
@@ -65,8 +65,8 @@ class Predictor:
     """
 
     def __init__(self, base: nn.Module, found: list[Target], original: "Predictor | None" = None) -> None:
-        self.element_bytes = dtype_of(base).itemsize
         self.targets = found
+        self.element_bytes = {t.name: weight_of(base.get_submodule(t.name)).dtype.itemsize for t in found}
         self.bytes, self.parameters = stored_bytes(base), kept_parameters(base)
         self.original: int = original.original if original else self.bytes
 
@@ -79,10 +79,11 @@ class Predictor:
             plan, (rows, columns) = planned[target.name], target.shape
             if target.tied_to:
                 continue  # it costs nothing of its own
-            before = after = rows * columns * self.element_bytes
+            element = self.element_bytes[target.name]
+            before = after = rows * columns * element
             if plan.factors:
-                after = sum(storage.stored_bytes(shape, spec, self.element_bytes) for shape, spec in plan.all())
-                after += columns * self.element_bytes if plan.scaled else 0
+                after = sum(storage.stored_bytes(shape, spec, element) for shape, spec in plan.all())
+                after += columns * element if plan.scaled else 0
                 total += after - before
                 parameters += sum(kept_values(shape, spec) for shape, spec in plan.all()) - rows * columns
             parts[target.kind] = parts.get(target.kind, 0) + after
@@ -173,7 +174,6 @@ def zip_bytes(model: nn.Module) -> Reading:
 @torch.no_grad()
 def why_not(model: nn.Module, found: Sequence[Target]) -> list[str]:
     """Savings that an unsettled model does not have, each reason with the number of matrices that it holds for."""
-    element = dtype_of(model).itemsize
     zeros = above = larger = 0
     for target in found:
         module, (rows, columns) = model.get_submodule(target.name), target.shape
@@ -183,7 +183,7 @@ def why_not(model: nn.Module, found: Sequence[Target]) -> list[str]:
             weight = getattr(module, "weight", None)
             zeros += int(isinstance(weight, Tensor) and _mostly_zeros(weight))
             continue
-        grown = stored_bytes(module) > rows * columns * element
+        grown = stored_bytes(module) > rows * columns * module.stored()[0].dtype.itemsize
         branch: list[Stored] = list(module.branches[0])  # type: ignore[call-overload]
         rank = branch[0].shape[1] if len(branch) == 2 else 0
         too_high = rank * (rows + columns) > rows * columns

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from explorer.layers.dense import WideAttention, wide
 from explorer.layers.linear import device_of
 from explorer.layers.targets import Target, blocks_of, siblings, targets
+from explorer.model.tokens import front
 
 FIRST_TOKENS, ALL_TOKENS = 2048, 12288
 LARGEST_SLOPE = 1e9  # beyond it, or where it is no number, a token counts for nothing
@@ -213,7 +214,7 @@ def windows_of(
     tokenizer: Any, texts: Mapping[str, Sequence[str]], tokens: int = ALL_TOKENS, length: int = 512
 ) -> list[Tensor]:
     """Texts by kind → windows of ids (1, ≤ length), `tokens` in all; mixed, so that any first part is a fair sample."""
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    start = front(tokenizer, always=True)
     columns: list[list[Tensor]] = []
     for group in texts.values():
         ids = [token for text in group for token in tokenizer(f"{text}\n\n", add_special_tokens=False)["input_ids"]]

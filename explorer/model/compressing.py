@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from explorer.layers.experts import Stack
 from explorer.layers.kernels import Kernel
-from explorer.layers.linear import CompressedEmbedding, CompressedLinear, dtype_of, settle_together
+from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
 from explorer.layers.storage import Quantized, Sparse, Stored, empty, encode
 from explorer.layers.targets import Target, siblings, targets, weight_of
 from explorer.methods import factorize, prune, quantize
@@ -99,13 +99,16 @@ def skeleton(base: nn.Module, recipe: Recipe, allotted: Allotment = NOTHING) -> 
     """The same structure with empty buffers, for loading an export into; `base` has the export's blocks and widths
     already and may live on the meta device."""
     base = with_rotated_ends(base) if recipe.rotate else base
-    dtype, found = dtype_of(base), targets(base)
+    found = targets(base)
     planned = plans(found, recipe, allotted)
+    dtypes = {t.name: weight_of(base.get_submodule(t.name)).dtype for t in found}
     stores = {
-        name: [[empty(shape, spec, dtype) for shape, spec in branch] for branch in (p.factors, p.residual) if branch]
+        name: [
+            [empty(shape, spec, dtypes[name]) for shape, spec in branch] for branch in (p.factors, p.residual) if branch
+        ]
         for name, p in planned.items()
     }
-    scales = {t.name: torch.empty(t.shape[1], dtype=dtype) for t in found if planned[t.name].scaled}
+    scales = {t.name: torch.empty(t.shape[1], dtype=dtypes[t.name]) for t in found if planned[t.name].scaled}
     return _install(base, found, planned, stores, scales)
 
 

@@ -58,16 +58,16 @@ def _by_itself(job: Job, matrix: Tensor, mask: Tensor | None, recipe: Recipe) ->
 
 
 def together(jobs: Sequence[Job], recipe: Recipe) -> list[list[Job]]:
-    """The jobs whose errors are handed on (SparseGPT, GPTQ, and zeros that are to be healed), by shape and spec, in
-    batches that fit in memory."""
-    groups: dict[tuple[torch.Size, Spec], list[Job]] = {}
+    """The jobs whose errors are handed on (SparseGPT, GPTQ, and zeros that are to be healed), by shape, spec and dtype,
+    in batches that fit in memory."""
+    groups: dict[tuple[torch.Size, Spec, torch.dtype], list[Job]] = {}
     for job in jobs:
         rounds = job.spec.bits < 16 and job.spec.format == "grid" and recipe.quant == "gptq"
         zeros = job.spec.kept is not None and (recipe.prune == "sparsegpt" or recipe.mends)
         if job.gram is not None and (rounds or zeros):
-            groups.setdefault((job.matrix.shape, job.spec), []).append(job)
+            groups.setdefault((job.matrix.shape, job.spec, job.matrix.dtype), []).append(job)
     batches = []
-    for (shape, _), group in groups.items():
+    for (shape, *_), group in groups.items():
         size = max(1, BATCH_BYTES // (12 * shape[1] * sum(shape)))
         batches += [group[at : at + size] for at in range(0, len(group), size)]
     return batches

@@ -19,10 +19,11 @@ from explorer.layers.dense import Linear
 from explorer.layers.experts import stacks_of
 from explorer.layers.storage import tensors_of
 from explorer.model.compressing import settle, skeleton
+from explorer.model.loaders import generation_of
 from explorer.model.memory import check_memory
 from explorer.model.opening import open_tokenizer, structure
 from explorer.model.plan import Allotment
-from explorer.model.preflight import ModelRejected, check_folder
+from explorer.model.preflight import ModelRejected, check_folder, refusing
 from explorer.values.recipe import Recipe
 
 FORMAT, VERSION = "size-explorer", 1
@@ -54,6 +55,8 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
         save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
         (partial / "model.safetensors").chmod(0o644)
         model.config.save_pretrained(partial)  # type: ignore[union-attr, operator]
+        if getattr(model, "generation_config", None) is not None:  # its end tokens, above all
+            _write_json(partial / "generation_config.json", model.generation_config.to_diff_dict())  # type: ignore[union-attr, operator]
         tokenizer.save_pretrained(partial)
         described = {"format": FORMAT, "version": VERSION, "base_model": base, "recipe": recipe.to_dict()}
         described["allotted"] = {"kept": dict(allotted.kept), "rank": dict(allotted.rank)}
@@ -92,14 +95,19 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     files = check_folder(folder)
     check_memory(3 * files.tensor_bytes)
     recipe, allotted = described(folder)
-    base = structure(folder)
+    with refusing("export", f"The config in {folder.name} cannot be used"):
+        base = structure(folder)
     with torch.device("meta"):  # whatever the file says, nothing is allocated for it
         model = skeleton(base, recipe, allotted)
-    whole = load_file(folder / "model.safetensors")
+    with refusing("export", f"The weights in {folder.name} cannot be read"):
+        whole = load_file(folder / "model.safetensors")
     tensors = _from_transformers(model, whole)
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     if any(expected.get(name) != (t.shape, t.dtype) for name, t in tensors.items()):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ModelRejected("not-finite", f"{folder.name} is damaged: {name} holds values that are not numbers.")
     twins = _twins(model)
     missing, _ = model.load_state_dict(tensors, strict=False, assign=True)
     for name, stack in stacks_of(model).items():
@@ -113,6 +121,7 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     loaded = {t.data_ptr() for name, t in state.items() if name in tensors}
     if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    model.generation_config = generation_of(folder) or model.generation_config
     return settle(model).eval().requires_grad_(False), open_tokenizer(folder), recipe
 
 

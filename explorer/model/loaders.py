@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import init_empty_weights
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+)
 from transformers.models.auto import modeling_auto as auto
 from transformers.utils import logging
 
@@ -19,6 +25,43 @@ def model_of(folder: Path, **options: Any) -> tuple[Any, Mapping[str, Iterable[A
     """A model, and what transformers tells of loading it (see `check_whole`)."""
     model, info = AutoModelForCausalLM.from_pretrained(folder, **options, **REPORTED, **SAFE)
     return model, info
+
+
+def decoded_model_of(folder: Path, **options: Any) -> tuple[Any, Mapping[str, Iterable[Any]]]:
+    """A quantized checkpoint as a plain model of its decoded values: what `model_of` gives of any other."""
+    config = AutoConfig.from_pretrained(folder, **SAFE)
+    for part in _parts(config):
+        part.quantization_config = {**part.quantization_config, "dequantize": True}
+    model, info = model_of(folder, config=config, **options)
+    for part in _parts(model.config):
+        del part.quantization_config
+    for part in (model.config, model.config.get_text_config()):
+        part.__dict__.pop("_is_quantized", None)
+    model.hf_quantizer, model.is_quantized = None, False
+    return model, info
+
+
+def filled_model_of(folder: Path, tensors: dict[str, Any], **options: Any) -> tuple[Any, Mapping[str, Iterable[Any]]]:
+    """The model of a folder's config, without what it says of quantization, filled with these tensors."""
+    config = AutoConfig.from_pretrained(folder, **SAFE)
+    for part in _parts(config):
+        del part.quantization_config
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    model, info = kind.from_pretrained(None, config=config, state_dict=tensors, **options, **REPORTED)
+    model.generation_config = generation_of(folder) or model.generation_config
+    return model, info
+
+
+def generation_of(folder: Path) -> Any:
+    """What a folder says of how its model writes, its end tokens among others; None where it says nothing."""
+    there = (folder / "generation_config.json").is_file()
+    return GenerationConfig.from_pretrained(folder, local_files_only=True) if there else None
+
+
+def _parts(config: Any) -> list[Any]:
+    """A config and that of its language model, where they speak of quantization."""
+    parts = {id(part): part for part in (config, config.get_text_config())}
+    return [part for part in parts.values() if getattr(part, "quantization_config", None) is not None]
 
 
 def empty_model_of(folder: Path) -> Any:

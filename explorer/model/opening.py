@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,16 @@ import torch
 from torch import nn
 
 from explorer.layers.uniform import uniform
-from explorer.model.loaders import empty_model_of, model_of, quiet, tokenizer_of
+from explorer.model import extras, quantized
+from explorer.model.chat import try_out
+from explorer.model.dtypes import check_numbers, conversions, dtype_of
+from explorer.model.loaders import decoded_model_of, empty_model_of, filled_model_of, model_of, quiet, tokenizer_of
 from explorer.model.memory import check_memory
 from explorer.model.places import DEFAULT, Place, locate
-from explorer.model.preflight import check_folder, refusing
+from explorer.model.preflight import ModelFiles, ModelRejected, check_folder, refusing
+from explorer.model.tokens import check_rows
 from explorer.model.trial import check_causal, check_decoder
+from explorer.model.unpacking import unpacked
 from explorer.model.whole import check_whole
 from explorer.values.progress import told
 
@@ -36,14 +43,34 @@ def load(name: str = DEFAULT, *, device: str = "cpu", say: Say = lambda _: None)
 
 def open_place(place: Place, *, device: str = "cpu", say: Say = lambda _: None) -> Loaded:
     """The model of a folder. ModelRejected in one plain sentence."""
-    files = check_folder(place.folder)
+    files = check_folder(place.folder, quantized=True)
     check_decoder(files.architecture)
-    dtype = _dtype(files.dtypes, device)
-    check_memory(files.parameters * dtype.itemsize + files.tensor_bytes)
-    say(f"Opening {place.name}: {files.parameters / 1e6:,.0f} M parameters.")
-    model = _ready(_open(place.folder, dtype).to(device))
-    check_causal(model)
-    return Loaded(model=model, tokenizer=open_tokenizer(place.folder), **vars(place))
+    method = quantized.decodable(place.folder, files)
+    dtype = torch.bfloat16 if method else dtype_of(files)
+    parameters = _count(place.folder) if method else files.parameters
+    check_memory(parameters * dtype.itemsize + files.tensor_bytes)
+    say(f"Opening {place.name}: {parameters / 1e6:,.0f} M parameters.")
+    tokenizer = open_tokenizer(place.folder)
+    with ThreadPoolExecutor(1) as beside:
+        chat = beside.submit(try_out, tokenizer)  # takes a second, in a process of its own
+        model, notes = _opened(place.folder, files, dtype, method, device)
+    check_rows(tokenizer, model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    about = vars(place) | {"note": " ".join(filter(None, [place.note, *notes, chat.result()]))}
+    return Loaded(model=model, tokenizer=tokenizer, **about)
+
+
+def _opened(
+    folder: Path, files: ModelFiles, dtype: torch.dtype, method: str, device: str
+) -> tuple[nn.Module, list[str]]:
+    """`_open`; in bfloat16 what overflows in float16."""
+    try:
+        return _open(folder, files, dtype, method, device)
+    except ModelRejected as rejected:
+        if rejected.code != "overflow" or dtype != torch.float16:
+            raise
+        model, notes = _open(folder, files, torch.bfloat16, method, device)
+        notes.append("In float16 its predictions are not numbers.")
+    return model, notes
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -57,14 +84,35 @@ def structure(folder: Path) -> nn.Module:
     return _ready(empty_model_of(folder))
 
 
-def _open(folder: Path, dtype: torch.dtype) -> nn.Module:
+def _count(folder: Path) -> int:
+    """Weights of the model that a folder's config describes."""
+    with refusing("cannot-open", f"The config in {folder.name} cannot be used"):
+        return sum(parameter.numel() for parameter in empty_model_of(folder).parameters())
+
+
+def _open(folder: Path, files: ModelFiles, dtype: torch.dtype, method: str, device: str) -> tuple[nn.Module, list[str]]:
+    """The model, and what must be said about how it came from its files, which hold it quantized by a `method`."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type", "?")
     with quiet(), refusing("cannot-open", f"transformers cannot open this model (type {kind!r})"):
-        model, info = model_of(folder, dtype=dtype, use_safetensors=True, disable_mmap=True)
-    check_whole(model, info)
+        options = {"dtype": dtype, "use_safetensors": True, "disable_mmap": True}
+        if method == "bitsandbytes":
+            model, info = filled_model_of(folder, unpacked(folder, dtype), **options)
+        else:
+            model, info = (decoded_model_of if method else model_of)(folder, **options)
+    extra = extras.left_out(files, model, info["unexpected_keys"])
+    spare = frozenset(chain.from_iterable(extra.values()))
+    check_whole(model, {**info, "unexpected_keys": set(info["unexpected_keys"]) - spare})
+    if method:
+        notes = [quantized.note(method)]
+    else:
+        check_numbers(files, model)
+        notes = list(conversions(files, model, dtype, spare))
+    notes += [extras.note(extra), extras.untie(model)]
     for parameter in model.parameters():  # as views of the file they begin anywhere, and products are 5 % slower
         parameter.data = parameter.data.clone()
-    return model  # type: ignore[no-any-return]
+    model = _ready(model.to(device))
+    check_causal(model)
+    return model, notes
 
 
 def _ready(model: nn.Module) -> nn.Module:
@@ -72,10 +120,3 @@ def _ready(model: nn.Module) -> nn.Module:
     if hasattr(model.config, "rescale_every"):
         model.config.rescale_every = 0  # type: ignore[union-attr, assignment]
     return uniform(model).eval().requires_grad_(False)
-
-
-def _dtype(stored: frozenset[str], device: str) -> torch.dtype:
-    """float32 stays; half precision is bfloat16 on the CPU, where float16 products are very slow."""
-    if stored & {"F32", "F64"}:
-        return torch.float32
-    return torch.float16 if "F16" in stored and device != "cpu" else torch.bfloat16

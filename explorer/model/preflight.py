@@ -11,9 +11,9 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,37 @@ class ModelFiles:
     """What the headers of an accepted model say."""
 
     architecture: str
-    parameters: int
-    tensor_bytes: int
-    dtypes: frozenset[str]
-    names: frozenset[str]
+    tensors: Mapping[str, Tensor]
+    quantization: Any = None  # what the config says of it, unchecked
+
+    @property
+    def parameters(self) -> int:
+        return sum(elements for _, _, elements, _ in self.tensors.values())
+
+    @property
+    def tensor_bytes(self) -> int:
+        return sum(self.bytes_by_format.values())
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.tensors)
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        return frozenset(self.bytes_by_format)
+
+    @property
+    def bytes_by_format(self) -> dict[str, int]:
+        """Bytes of all tensors in each number format."""
+        found: dict[str, int] = {}
+        for _, length, _, dtype in self.tensors.values():
+            found[dtype] = found.get(dtype, 0) + length
+        return found
 
 
-def check_folder(folder: Path) -> ModelFiles:
-    """Refuse a safetensors folder that is damaged, hostile or of a kind that the explorer cannot open."""
+def check_folder(folder: Path, quantized: bool = False) -> ModelFiles:
+    """Refuse a safetensors folder that is damaged, hostile or of a kind that the explorer cannot open; one that says
+    how it is quantized too, unless the caller can judge that (see `quantized`)."""
     real = real_path(folder)
     try:
         names = _entries(real)
@@ -92,7 +115,10 @@ def check_folder(folder: Path) -> ModelFiles:
     check_config(config, "config.json")
     for name in sorted(OTHER_CONFIGS & names):
         check_config(_json(real / name, MAX_TOKENIZER)[0], name)
-    return summary(config[-1].get("model_type"), _weights(real, names))
+    keys = ("quantization_config", "quantization")
+    how = next((part[k] for k in keys for part in config if part.get(k) not in (None, False)), None)
+    require(quantized or how is None, "quantized", "This copy is already quantized; the explorer needs the original")
+    return replace(summary(config[-1].get("model_type"), _weights(real, names)), quantization=how)
 
 
 def file_sha256(path: Path) -> str:
@@ -111,14 +137,7 @@ def summary(architecture: object, tensors: dict[str, Tensor]) -> ModelFiles:
     """From what a header says of an architecture and of each tensor."""
     name = architecture if isinstance(architecture, str) else ""
     require(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name), "architecture", "The model does not say what it is")
-    _, sizes, elements, dtypes = zip(*tensors.values(), strict=True)
-    return ModelFiles(
-        architecture=name,
-        parameters=sum(elements),
-        tensor_bytes=sum(sizes),
-        dtypes=frozenset(dtypes),
-        names=frozenset(tensors),
-    )
+    return ModelFiles(architecture=name, tensors=tensors)
 
 
 def real_path(path: Path) -> Path:
@@ -190,8 +209,6 @@ def check_config(parts: Iterable[dict[str, Any]], file: str) -> None:
         require(not asked & {"auto_map", "custom_generate"}, "code", f"{file} wants to run its own program")
         other = asked & {"configuration_files", "transformers_weights"}
         require(not other, "redirect", f"{file} points to other files, which are not checked")
-        whole = "quantization_config" not in asked
-        require(whole, "quantized", "This copy is already quantized; the explorer needs the original")
         require("is_encoder_decoder" not in asked, "encoder-decoder", "Encoder-decoder models cannot be opened")
         known = all(given[key] in ("eager", "sdpa") for key in given if "attn_implementation" in key)
         require(known, "attention", f"{file} asks for an attention program that is not built in")

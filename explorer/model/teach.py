@@ -29,6 +29,7 @@ from explorer.layers.targets import blocks_of
 from explorer.methods import distill
 from explorer.model.calibrating import windows_of
 from explorer.model.decode import Batch
+from explorer.model.tokens import front
 from explorer.model.writing import context_length, template
 
 VERSION = "3"
@@ -170,12 +171,12 @@ def _write(teacher: nn.Module, start: Tensor, length: int, noise: torch.Generato
 
 def _openings(tokenizer: Any, texts: Mapping[str, Sequence[str]], length: int) -> list[list[int]]:
     """First tokens of the texts and of their second halves, mixed; all of one length."""
-    bos = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    start = front(tokenizer, always=True)
     found = []
     for text in (text for group in texts.values() for text in group):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         for at in (0, len(ids) // 2):
-            opening = [*bos, *ids[at:]][:length]
+            opening = [*start, *ids[at:]][:length]
             found += [opening] if len(opening) == length else []
     if not found:
         raise ValueError("The calibration texts are too short to go on from.")

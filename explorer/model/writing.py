@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from explorer.layers.linear import device_of
+from explorer.model.chat import wrapping
 from explorer.model.decode import Continuation
+from explorer.model.tokens import front
 from explorer.values.written import STOPPED, Piece
 
 CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "context_length", "max_target_positions")
@@ -52,9 +54,7 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Ten
         before, after = template(tokenizer)
         ids = before + _ids(tokenizer, prompt, plain=True) + after
     else:
-        ids = _ids(tokenizer, prompt, plain=True)
-        if tokenizer.bos_token_id is not None and getattr(tokenizer, "add_bos_token", False):
-            ids = [tokenizer.bos_token_id, *ids]
+        ids = front(tokenizer) + _ids(tokenizer, prompt, plain=True)
     if not ids:
         start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         if start is None:
@@ -67,13 +67,7 @@ def encode_prompt(tokenizer: Any, prompt: str, *, chat: bool, limit: int) -> Ten
 
 def template(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The ids that the chat template puts before and behind what a person writes."""
-    marker = "\u0001prompt\u0001"  # the template sees a marker, so that the prompt is tokenized on its own
-    wrapped = tokenizer.apply_chat_template(
-        [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
-    )
-    before, found, after = wrapped.partition(marker)
-    if not found:
-        raise ValueError("This model's chat template leaves the prompt out; switch the chat template off.")
+    before, after = wrapping(tokenizer)
     return _ids(tokenizer, before), _ids(tokenizer, after)
 
 

@@ -53,7 +53,7 @@ def open_rival(place: places.Place, device: str = "cpu") -> Rival:
         tokenizer, recipe, allotted, note = loaded.tokenizer, Recipe(), NOTHING, place.note
     found = targets(base)
     kept = size.Predictor(base, found).predict(recipe, allotted)
-    stored = check_folder(place.folder).tensor_bytes
+    stored = check_folder(place.folder, quantized=True).tensor_bytes
     if place.name.endswith(".gguf"):
         stored, note = Path(place.name).expanduser().stat().st_size, GGUF_NOTE
     return Rival(

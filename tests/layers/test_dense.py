@@ -11,20 +11,24 @@ from explorer.layers import dense
 @pytest.fixture(params=[True, False])
 def widened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.setattr(dense, "WIDENS", request.param)
+    monkeypatch.setattr(dense, "WIDENS_HALF", request.param)
     monkeypatch.setattr(dense, "PIECE", 24)
     return bool(request.param)
 
 
 @pytest.mark.parametrize("tokens", (1, 15, 16, 40))
 @pytest.mark.parametrize("biased", (True, False))
-def test_the_product_and_its_gradients_are_those_of_float32(widened: bool, tokens: int, biased: bool) -> None:
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+def test_the_product_and_its_gradients_are_those_of_float32(
+    widened: bool, tokens: int, biased: bool, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, tokens, 32).bfloat16().requires_grad_()
-    weight = torch.randn(70, 32).bfloat16().requires_grad_()
-    bias = torch.randn(70).bfloat16() if biased else None
-    y, slope = dense.linear(x, weight, bias), torch.randn(2, tokens, 70).bfloat16()
+    x = torch.randn(2, tokens, 32).to(dtype).requires_grad_()
+    weight = torch.randn(70, 32).to(dtype).requires_grad_()
+    bias = torch.randn(70).to(dtype) if biased else None
+    y, slope = dense.linear(x, weight, bias), torch.randn(2, tokens, 70).to(dtype)
     y.backward(slope)
-    assert y.dtype == torch.bfloat16 and x.grad is not None and weight.grad is not None
+    assert y.dtype == dtype and x.grad is not None and weight.grad is not None
     wide_x, wide_weight = (t.detach().float().requires_grad_() for t in (x, weight))
     exact = F.linear(wide_x, wide_weight, None if bias is None else bias.float())
     exact.backward(slope.float())
@@ -56,3 +60,8 @@ def test_wide_attention_gives_what_torch_gives(widened: bool) -> None:
     with dense.WideAttention():
         found = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert found.dtype == plain.dtype and (found - plain).abs().max() < 0.03
+
+
+def test_sums_over_rows_do_not_overflow_in_float16() -> None:
+    x = torch.full((300, 4), 40.0).half()
+    assert torch.isfinite(dense.wide(x).T @ dense.wide(x)).all()

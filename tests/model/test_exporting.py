@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from explorer.bench.speed import every_recipe
 from explorer.layers.dense import replace_linear_layers
 from explorer.measure.size import stored_bytes
-from explorer.model import exporting
+from explorer.model import exporting, opening, writing
 from explorer.model.compressing import build, compress, settle
 from explorer.model.facts import Facts
 from explorer.model.opening import Loaded
@@ -235,3 +235,38 @@ def test_a_cut_export_is_refused(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
     assert len(rejected(folder)) > 20
+
+
+@pytest.mark.parametrize("recipe", [Recipe(bits=8), Recipe(depth=0.5)], ids=Recipe.words)
+def test_end_tokens_travel(copy: Path, tmp_path: Path, recipe: Recipe) -> None:
+    settings = json.loads((copy / "generation_config.json").read_text()) | {"eos_token_id": [1, 7], "temperature": 0.3}
+    (copy / "generation_config.json").write_text(json.dumps(settings))
+    loaded = opening.load(str(copy))
+    model = compress(loaded.model, recipe, Facts())
+    exporting.write(model, (recipe, NOTHING, "x"), loaded.tokenizer, {}, tmp_path / "out")
+    again = exporting.read(tmp_path / "out")[0]
+    assert writing._end_tokens(again, loaded.tokenizer) == {1, 7}
+    assert again.generation_config.temperature == 0.3  # type: ignore[union-attr, operator]
+    if recipe.structural:
+        theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+        assert theirs.generation_config.eos_token_id == [1, 7]
+
+
+@pytest.mark.parametrize(
+    "values", [{"hidden_act": "evil"}, {"rope_parameters": 7}, {"model_type": "evil"}, {"quantization_config": {}}]
+)
+def test_a_config_that_cannot_be_used_is_refused_in_one_sentence(folder: Path, values: dict[str, object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+    words = rejected(folder)
+    assert len(words) > 20 and len(words.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["scale", "norm"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_values_that_are_no_numbers_are_refused_by_name(folder: Path, kind: str, value: float) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if kind in name)
+    tensors[name].view(-1)[0] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert name in rejected(folder)

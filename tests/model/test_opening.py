@@ -59,17 +59,6 @@ def test_conv1d_becomes_linear_and_says_the_same(folders: dict[str, Path], ids: 
         assert torch.allclose(ours(input_ids=ids).logits, theirs(input_ids=ids).logits, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "stored, expected",
-    [(torch.float32, torch.float32), (torch.bfloat16, torch.bfloat16), (torch.float16, torch.bfloat16)],
-)
-def test_half_precision_is_bfloat16_on_the_cpu_and_float32_stays(
-    copy: Path, stored: torch.dtype, expected: torch.dtype
-) -> None:
-    change(copy, **{name: tensor.to(stored) for name, tensor in load_file(copy / "model.safetensors").items()})
-    assert {p.dtype for p in opening.load(str(copy)).model.parameters()} == {expected}
-
-
 def test_a_structure_has_the_shapes_and_no_memory(folders: dict[str, Path]) -> None:
     for folder in folders.values():
         bones, model = opening.structure(folder), opening.load(str(folder)).model

@@ -69,7 +69,7 @@ def test_a_good_folder_is_accepted(tmp_path: Path, make: Callable[[Path], Path])
     files = check_folder(make(tmp_path / "good"))
     assert files.architecture == "llama"
     assert (files.parameters, files.tensor_bytes) == (40, 96)
-    assert files.dtypes == {"BF16", "F32"}
+    assert files.bytes_by_format == {"BF16": 64, "F32": 32}
 
 
 GOOD_CONFIGS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,11 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
+    BertForMaskedLM,
     Gemma2Config,
     LlamaConfig,
     PreTrainedConfig,
@@ -189,3 +192,32 @@ def test_a_folder_that_another_process_made_meanwhile_stays(write: Write, tmp_pa
     (folder / "model.safetensors").write_bytes(b"theirs")
     conversion._convert(write("llama", tensors_of("llama")), folder)
     assert (folder / "model.safetensors").read_bytes() == b"theirs" and not list(tmp_path.glob(".kept*"))
+
+
+def opened_with(model: torch.nn.Module, folders: dict[str, Path], folder: Path) -> None:
+    model.save_pretrained(folder)  # type: ignore[operator]
+    for file in folders["llama"].glob("tokenizer*"):
+        (folder / file.name).write_bytes(file.read_bytes())
+
+
+def test_a_model_that_fills_gaps_is_no_causal_one(folders: dict[str, Path], tmp_path: Path) -> None:
+    size = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
+    opened_with(BertForMaskedLM(BertConfig(vocab_size=300, initializer_range=0.5, **size)), folders, tmp_path / "bert")
+    with pytest.raises(ModelRejected, match="fills gaps"):
+        opening.load(str(tmp_path / "bert"))
+
+
+def test_a_config_that_lets_nothing_run_is_refused_at_the_door(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"return_dict": False}))
+    with pytest.raises(ModelRejected, match="cannot predict"):
+        opening.load(str(copy))
+
+
+def test_a_model_that_overflows_in_float16_is_opened_in_bfloat16(copy: Path) -> None:
+    tensors = {name: t.half() for name, t in load_file(copy / "model.safetensors").items()}
+    tensors["model.layers.0.mlp.up_proj.weight"].fill_(60_000)
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    loaded = opening.load(str(copy))
+    assert loaded.model.dtype == torch.bfloat16 and "stored as float16 are used as bfloat16" in loaded.note
+    assert "In float16 its predictions are not numbers." in loaded.note
