@@ -3,7 +3,6 @@ in one parameter, (experts, rows, columns) or transposed; here that is cut into 
 matrices is done to each expert's, and put together again for a file that is left as it was."""
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import torch
@@ -25,13 +24,13 @@ class Stack(nn.ModuleList):
         self.register_buffer("whole", None, persistent=False)
         self.register_buffer("whole_bias", None, persistent=False)
         for _ in range(experts):
-            layer = nn.Linear(1, 1, bias=bias is not None, device="meta")
-            self.append(layer)
+            self.append(nn.Linear(1, 1, bias=bias is not None, device="meta"))
         self.fill(whole, bias)
 
     def fill(self, whole: Tensor, bias: Tensor | None) -> None:
         """Make the experts' weights views of this."""
         self.whole, self.whole_bias = whole.detach(), None if bias is None else bias.detach()
+        layer: Any
         for place, layer in enumerate(self):
             weight = self.parts(self.whole)[place]
             layer.weight = nn.Parameter(weight, requires_grad=False)
@@ -105,7 +104,7 @@ class Routed:
             return super().forward.__func__(_Whole(self), hidden_states, top_k_index, top_k_weights)  # type: ignore
         kind = torch.result_type(hidden_states, top_k_weights)
         found = torch.zeros(*top_k_index.shape, hidden_states.shape[-1], dtype=kind, device=hidden_states.device)
-        for expert in top_k_index.unique().tolist():
+        for expert in set(top_k_index.flatten().tolist()):
             if expert < self.num_experts:  # one more stands for none
                 token, place = torch.where(top_k_index == expert)
                 met = self._expert(expert, hidden_states[token])
@@ -146,7 +145,7 @@ class Dbrx:
     def forward(self: Any, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         flat, mlp = hidden_states.reshape(-1, self.hidden_size), self.mlp
         found = torch.zeros_like(flat)
-        for expert in top_k_index.unique().tolist():
+        for expert in sorted(set(top_k_index.flatten().tolist())):
             if expert < self.num_experts:
                 place, token = torch.where(top_k_index.T == expert)
                 x = flat[token]
@@ -159,7 +158,7 @@ class Sorted:
     """Experts that get their tokens one behind the other."""
 
     def forward(self: Any, inputs: Tensor, expert_size: list[int]) -> Tensor:
-        parts = zip(self.weight, inputs.split(expert_size, dim=0), strict=True)
+        parts = zip(self.weight, torch.split(inputs, expert_size), strict=True)
         return torch.cat([expert(x) for expert, x in parts if len(x)], dim=0)
 
 
@@ -184,9 +183,11 @@ class _Whole:
         return getattr(self._module, name)
 
 
-@cache
+_kinds: dict[tuple[type, type], type] = {}
+
+
 def _subclass(way: type, kind: type) -> type:
-    return type(kind.__name__, (way, kind), {})
+    return _kinds.setdefault((way, kind), type(kind.__name__, (way, kind), {}))
 
 
 def _experts_of(module: nn.Module) -> int:

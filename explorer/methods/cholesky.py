@@ -9,6 +9,7 @@ def root(gram: Tensor, more: Tensor | float) -> Tensor:
     much each time, where that is not positive enough. ValueError where gram is not of numbers."""
     if not gram.isfinite().all():
         raise ValueError("The calibration text gave numbers that are none; this method cannot be used on this model.")
+    found: Tensor
     found, failed = torch.linalg.cholesky_ex(gram)
     if not failed.any():
         return found

@@ -1,7 +1,7 @@
 """Calibration text through the model: what goes into each layer, how the blocks turn the hidden state, and how the loss
 feels each layer's output. Plain sums over tokens; what follows from them is the business of `facts`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -16,42 +16,36 @@ from explorer.model.tokens import front
 
 FIRST_TOKENS, ALL_TOKENS = 2048, 12288
 LARGEST_SLOPE = 1e9  # beyond it, or where it is no number, a token counts for nothing
-OUTPUT_TOKENS, FELT_TOKENS = 3072, 6144  # that also go backwards, which takes six times as long
+OUTPUT_TOKENS, LEAST_TOKENS, FELT_TOKENS = 3072, 512, 6144  # that also go backwards, which takes six times as long
 
 
 class Gather:
     """Sums over calibration tokens, by hooks on one layer of each set of siblings and on the blocks, where the model
     has a plain list of them."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, group: Sequence[Target] = (), last: bool = True) -> None:
+        """`group`: the layers of some blocks that follow each other, all by default; what comes behind them is run only
+        by the `last` one, which sees how all blocks turn the hidden state."""
         self.model, self.tokens = model, 0
         first = {name: group[0] for group in siblings(model) for name in group}
-        self.layers: list[Target] = [t for t in targets(model) if t.kind in ("attention", "mlp")]
+        found = targets(model) if not group else group
+        self.layers = [t for t in found if t.kind in ("attention", "mlp") and not t.tied_to]
         self.input_of = {t.name: first.get(t.name, t.name) for t in self.layers}
         self.sums: dict[str, Tensor] = {}
         self.met: dict[str, int] = {}  # tokens that came to each layer: to an expert, only those routed to it
-        self.turns = Turns(model)
+        self.turns = Turns(model) if last else None
+        self.end = None if last else 1 + max(t.block for t in self.layers)
+
+    def bytes_of(self, target: Target) -> int:
+        """What the sums of a layer's input take; 0 where they are a sibling's."""
+        return 4 * target.shape[1] ** 2 if self.input_of[target.name] == target.name else 0
 
     @torch.no_grad()
     def run(self, ids: Tensor) -> None:
-        def layer_hook(name: str) -> Callable[..., None]:
-            def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-                x = inputs[0].reshape(-1, inputs[0].shape[-1])
-                if not len(x):
-                    return
-                self.met[name] = self.met.get(name, 0) + len(x)
-                gram = gram_of(x)
-                x = x.float()
-                for word, value in (("gram", gram), ("mean", x.sum(0)), ("size", x.abs().sum(0))):
-                    key = f"{name}|{word}"
-                    self.sums[key] = self.sums[key].add_(value) if key in self.sums else value
-
-            return hook
-
         names = dict.fromkeys(self.input_of.values())
-        hooks = [self.model.get_submodule(n).register_forward_pre_hook(layer_hook(n)) for n in names]
+        hooks = [self.model.get_submodule(name).register_forward_pre_hook(self._adder(name)) for name in names]
         try:
-            with self.turns.watched():
+            with self.turns.watched() if self.turns else ends_before(self.model, self.end):
                 body = getattr(self.model, "base_model", self.model)  # the head's product is not needed
                 body(input_ids=ids.to(device_of(self.model)), use_cache=False)
         finally:
@@ -59,12 +53,107 @@ class Gather:
                 handle.remove()
         self.tokens += ids.shape[1]
 
+    def _adder(self, name: str) -> Callable[..., None]:
+        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            x = inputs[0].reshape(-1, inputs[0].shape[-1])
+            if not len(x):
+                return
+            self.met[name] = self.met.get(name, 0) + len(x)
+            gram = gram_of(x)
+            x = x.float()
+            for word, value in (("gram", gram), ("mean", x.sum(0)), ("size", x.abs().sum(0))):
+                key = f"{name}|{word}"
+                self.sums[key] = self.sums[key].add_(value) if key in self.sums else value
+
+        return hook
+
     def means(self, last: bool) -> Iterator[tuple[str, Tensor]]:
         """By name, each over the tokens that came there; `last` gives the sums themselves away."""
-        for key, total in self.sums.items():
-            met = self.met[key.rpartition("|")[0]]
-            yield key, total.div_(met) if last else total / met
-        yield from self.turns.means()
+        for key in list(self.sums):
+            name, _, word = key.rpartition("|")
+            total = self.sums.pop(key) if last else self.sums[key]
+            mean = total.div_(self.met[name]) if last else total / self.met[name]
+            if word == "gram":
+                yield f"{name}|power", mean.diagonal().clone()
+            yield key, mean
+        if self.turns:
+            yield from self.turns.means()
+
+
+class Slopes:
+    """E[g gᵀ] of the loss's gradient at each layer's output: as a sum, or as the gradients themselves where those are
+    fewer. As many tokens as there is room for, at most `OUTPUT_TOKENS`."""
+
+    def __init__(self, layers: Sequence[Target], room: int) -> None:
+        self.tokens = OUTPUT_TOKENS
+        while self.tokens > LEAST_TOKENS and sum(map(self._bytes_of, layers)) > room:
+            self.tokens //= 2
+        self._sums: dict[str, Tensor] = {}
+        self._each: dict[str, list[Tensor]] = {}
+
+    def _bytes_of(self, target: Target) -> int:
+        rows, share = target.shape[0], target.active / target.experts if target.experts else 1.0
+        return int(4 * rows**2 if self._summed(rows) else 2 * rows * self.tokens * share)
+
+    def _summed(self, rows: int) -> bool:
+        return 2 * rows <= self.tokens
+
+    def see(self, name: str, _: Tensor, g: Tensor) -> None:
+        """Add the gradients (tokens, rows) at a layer's output."""
+        if not self._summed(g.shape[1]):
+            self._each.setdefault(name, []).append(g.to(torch.bfloat16))
+        elif name in self._sums:
+            self._sums[name].addmm_(g.T, g, alpha=1 / self.tokens)
+        else:
+            self._sums[name] = g.T @ (g / self.tokens)
+
+    def take(self, name: str) -> Tensor | None:
+        """(rows, rows) float32, given away; None where the loss felt nothing."""
+        if name in self._each:
+            g = torch.cat(self._each.pop(name)).float()
+            return g.T @ (g / self.tokens)
+        return self._sums.pop(name, None)
+
+
+def in_groups(layers: Sequence[Target], bytes_of: Callable[[Target], int], room: int) -> list[list[Target]]:
+    """Layers in groups of whole blocks, each of which fits into the room, or is one block."""
+    groups: list[list[Target]] = []
+    taken = 0
+    for block in sorted({target.block for target in layers}):
+        some = [target for target in layers if target.block == block]
+        need = sum(map(bytes_of, some))
+        if not groups or taken + need > room:
+            groups.append([])
+            taken = 0
+        groups[-1] += some
+        taken += need
+    return groups
+
+
+@contextmanager
+def ends_before(model: nn.Module, block: int | None) -> Iterator[None]:
+    """A forward inside ends without a result where this block would begin, if the model has it in a plain list."""
+
+    def stop(*_: Any) -> None:
+        raise Enough
+
+    try:
+        blocks = blocks_of(model)[1]
+    except ValueError:
+        blocks = nn.ModuleList()
+    there = block is not None and block < len(blocks)
+    hooks = [blocks[block].register_forward_pre_hook(stop)] if there and block is not None else []
+    try:
+        yield
+    except Enough:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class Enough(Exception):
+    """All that was asked for has been seen."""
 
 
 class Turns:
@@ -160,7 +249,7 @@ def felt(
             if name == input_of[name]:
                 inputs[name] = given[0].detach().reshape(-1, given[0].shape[-1])
             if output.requires_grad and output.numel():  # a hook of the tensor: a module's forbids changes in place
-                output.register_hook(partial(behind, name, inputs[input_of[name]]))
+                output.register_hook(partial(behind, name, inputs[input_of[name]]))  # type: ignore[no-untyped-call]
 
         return hook
 
@@ -171,8 +260,17 @@ def felt(
     def start(_: nn.Module, __: Any, output: Tensor) -> Tensor:
         return output.detach().requires_grad_(True).clone()
 
+    def start_here(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if given:
+            return (start(_, (), given[0]), *given[1:]), named
+        return given, named | {"hidden_states": start(_, (), named["hidden_states"])}
+
     hooks = [model.get_submodule(name).register_forward_hook(layer_hook(name)) for name in input_of]
-    hooks.append(model.get_input_embeddings().register_forward_hook(start))  # type: ignore[operator, union-attr]
+    block = block_before(model, input_of)
+    if block is None:
+        hooks.append(model.get_input_embeddings().register_forward_hook(start))  # type: ignore[operator, union-attr]
+    else:
+        hooks.append(block.register_forward_pre_hook(start_here, with_kwargs=True))
     try:
         with torch.inference_mode(False), torch.enable_grad():
             with WideAttention():
@@ -186,6 +284,18 @@ def felt(
         _let_go(model)
         for handle in hooks:
             handle.remove()
+
+
+def block_before(model: nn.Module, names: Iterable[str]) -> nn.Module | None:
+    """The first block with one of these layers, from which gradients are enough; None for the model's first, or where
+    there is no plain list of blocks."""
+    try:
+        path, blocks = blocks_of(model)
+    except ValueError:
+        return None
+    inside = [name.removeprefix(f"{path}.") for name in names if name.startswith(f"{path}.")]
+    first = min((int(name.partition(".")[0]) for name in inside), default=0)
+    return blocks[first] if first else None
 
 
 def _let_go(model: nn.Module) -> None:
@@ -204,7 +314,7 @@ def draw(probabilities: Tensor, noise: torch.Generator) -> Tensor:
     return torch.searchsorted(sums, drawn).clamp(max=sums.shape[1] - 1)
 
 
-def first(windows: Sequence[Tensor], tokens: int) -> list[Tensor]:
+def first_windows(windows: Sequence[Tensor], tokens: int) -> list[Tensor]:
     """As many windows as hold `tokens` tokens, at least one."""
     kept = [window for i, window in enumerate(windows) if sum(w.shape[1] for w in windows[:i]) < tokens]
     return kept or list(windows[:1])

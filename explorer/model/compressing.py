@@ -9,6 +9,7 @@ order (Harma et al., arXiv 2405.20935).
 import copy
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import torch
@@ -17,11 +18,11 @@ from torch import Tensor, nn
 from explorer.layers.experts import Stack
 from explorer.layers.kernels import Kernel
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
-from explorer.layers.storage import Quantized, Sparse, Stored, empty, encode
+from explorer.layers.storage import Quantized, Sparse, Spec, Stored, empty, encode
 from explorer.layers.targets import Target, siblings, targets, weight_of
 from explorer.methods import factorize, prune, quantize
 from explorer.model import structure
-from explorer.model.encode import Job, store, store_together, together
+from explorer.model.encode import Job, Order, store, store_together, together
 from explorer.model.facts import Facts, ReducedFacts
 from explorer.model.plan import NOTHING, Allotment, Plan, plans
 from explorer.model.rotate import rotate, with_rotated_ends
@@ -42,7 +43,7 @@ class Built:
     curve: tuple[HealStep, ...] = ()
 
 
-AT_ONCE = 8  # matrices, each of which takes about a millisecond
+AT_ONCE, LARGE = 8, 4_000_000  # matrices, each of which takes about a millisecond; weights of one that takes longer
 
 
 def build(base: nn.Module, recipe: Recipe, facts: Facts) -> Generator[float, None, Built]:
@@ -172,23 +173,25 @@ def _stores(
     scales: Mapping[str, Tensor],
 ) -> Generator[float, None, Stores]:
     """Everything encoded: matrix by matrix, or all of one shape together where errors are handed on."""
-    jobs: list[Job] = []
+    orders: list[Order] = []
     for target in found:
         plan = planned[target.name]
         if plan.factors and not target.tied_to:
-            jobs += _jobs(target, weight_of(base.get_submodule(target.name)), plan, recipe, facts, scales)
+            orders += _orders(target, weight_of(base.get_submodule(target.name)), plan, recipe, facts, scales)
     stored: dict[tuple[str, int], Stored] = {}
-    batches = together(jobs, recipe)
-    alone = [job for job in jobs if not any(job in batch for batch in batches)]
-    done, steps = 0.0, len(jobs) + sum(bool(planned[t.name].residual) for t in found)
-    for job in alone:
-        stored[job.name, job.place] = store(job, recipe, facts)
-        done += 1
-        if done % AT_ONCE == 0:
-            yield done / steps
+    batches = together(orders, recipe)
+    batched = {id(order) for batch in batches for order in batch}
+    done, steps = 0.0, len(orders) + sum(bool(planned[t.name].residual) for t in found)
+    for order in orders:
+        if id(order) not in batched:
+            stored[order.name, order.place] = store(order.job(), recipe, facts)
+            done += 1
+            if done % AT_ONCE == 0 or order.shape[0] * order.shape[1] > LARGE:
+                yield done / steps
     for batch in batches:
-        results = yield from scaled(store_together(batch, recipe), done / steps, len(batch) / steps)
-        stored |= {(job.name, job.place): one for job, one in zip(batch, results, strict=True)}
+        jobs = [order.job() for order in batch]
+        results = yield from scaled(store_together(jobs, recipe), done / steps, len(batch) / steps)
+        stored |= {(job.name, job.place): one for job, one in zip(jobs, results, strict=True)}
         done += len(batch)
     stores: dict[str, list[list[Stored]]] = {}
     for target in found:
@@ -203,38 +206,80 @@ def _stores(
     return stores
 
 
-def _jobs(
+def _orders(
     target: Target, weight: Tensor, plan: Plan, recipe: Recipe, facts: Facts, scales: Mapping[str, Tensor]
-) -> Iterator[Job]:
-    name, inside = target.name, target.kind in ("attention", "mlp")
+) -> Iterator[Order]:
+    """One for the matrix, or for each of its factors; only the right one meets the layer's input."""
+    inside = target.kind in ("attention", "mlp") and facts.calibrated(target.name)
+    for place, (shape, spec) in enumerate(plan.factors):
+        work = _whole if len(plan.factors) == 1 else _right if place else _left
+        yield Order(
+            name=target.name,
+            place=place,
+            shape=shape,
+            spec=spec,
+            dtype=weight.dtype,
+            calibrated=inside and work is not _left,
+            job=partial(work, target, weight, spec, shape, recipe, facts, scales),
+        )
+
+
+def _about_input(target: Target, recipe: Recipe, facts: Facts) -> tuple[Tensor | None, Tensor | None]:
+    """H where a method hands errors on, and its diagonal."""
+    if target.kind not in ("attention", "mlp"):
+        return None, None
     ask = facts.felt_gram if recipe.second_order else facts.gram
-    gram = ask(name) if inside else None
-    importance = facts.importance(name) if inside else None
-    if len(plan.factors) == 1:
-        job = Job(name=name, place=0, matrix=weight, spec=plan.factors[0][1], gram=gram, importance=importance)
-        if name not in scales:
-            yield replace(job, whole=True)
-            return
-        scale = scales[name].float()
-        seen = None if gram is None else gram / scale / scale[:, None]  # of the inputs as they will be divided
-        yield replace(job, matrix=weight * scales[name], unscaled=weight, gram=seen)
-        return
-    rank = plan.factors[1][0][0]
-    left, right, values = facts.spectrum(name, weight, recipe.factorize)
-    power = values[:rank] if recipe.factorize == "covariance" and gram is not None else None
-    yield Job(name=name, place=0, matrix=left[:, :rank].clone(), spec=plan.factors[0][1], importance=power)
+    return ask(target.name) if recipe.second_order or recipe.mends else None, facts.importance(target.name)
+
+
+def _whole(
+    target: Target,
+    weight: Tensor,
+    spec: Spec,
+    _: tuple[int, int],
+    recipe: Recipe,
+    facts: Facts,
+    scales: Mapping[str, Tensor],
+) -> Job:
+    gram, power = _about_input(target, recipe, facts)
+    job = Job(name=target.name, place=0, matrix=weight, spec=spec, gram=gram, importance=power, whole=True)
+    if target.name not in scales:
+        return job
+    scale = scales[target.name].float()
+    seen = None if gram is None else gram / scale / scale[:, None]  # of the inputs as they will be divided
+    return replace(job, matrix=weight * scales[target.name], unscaled=weight, gram=seen, whole=False)
+
+
+def _left(
+    target: Target,
+    weight: Tensor,
+    spec: Spec,
+    shape: tuple[int, int],
+    recipe: Recipe,
+    facts: Facts,
+    _: Mapping[str, Tensor],
+) -> Job:
+    left, _right, values = facts.spectrum(target.name, weight, recipe.factorize)
+    known = recipe.factorize == "covariance" and facts.calibrated(target.name)
+    power = values[: shape[1]] if known else None
+    return Job(name=target.name, place=0, matrix=left[:, : shape[1]].clone(), spec=spec, importance=power)
+
+
+def _right(
+    target: Target,
+    weight: Tensor,
+    spec: Spec,
+    shape: tuple[int, int],
+    recipe: Recipe,
+    facts: Facts,
+    _: Mapping[str, Tensor],
+) -> Job:
+    right = facts.spectrum(target.name, weight, recipe.factorize)[1][: shape[0]].clone()
     ranks = None
     if recipe.sparsity and recipe.prune in ("magnitude", "wanda"):
-        ranks = facts.right_ranks(name, weight, recipe.factorize, recipe.prune)[:rank]
-    yield Job(
-        name=name,
-        place=1,
-        matrix=right[:rank].clone(),
-        spec=plan.factors[1][1],
-        gram=gram,
-        importance=importance,
-        ranks=ranks,
-    )
+        ranks = facts.right_ranks(target.name, weight, recipe.factorize, recipe.prune)[: shape[0]]
+    gram, power = _about_input(target, recipe, facts)
+    return Job(name=target.name, place=1, matrix=right, spec=spec, gram=gram, importance=power, ranks=ranks)
 
 
 def _residual(

@@ -54,6 +54,9 @@ class Continuation:
     def _ahead(self, ids: Tensor, all_positions: bool = False) -> Tensor:
         """transformers' forward over further ids (texts, tokens): logits of all of them, or of the last ones."""
         new, whole = ids.shape[1], ids
+        if self.length and new > 1 and getattr(self.model, "_is_stateful", False):
+            # states, unlike keys and values, go on by one token at a time
+            return torch.cat([self._ahead(token, all_positions) for token in torch.split(ids, 1, dim=1)], dim=1)
         if not cache_word(self.model):
             whole = self._read = ids if self._read is None else torch.cat([self._read, ids], dim=1)
         logits, self.cache = forward(self.model, whole, self.cache, all_positions)

@@ -1,7 +1,7 @@
 """One matrix, or many of one shape, to what is stored: choose the mask, choose the grid, round. The methods are those
 of `methods/`; which of them, and with what knowledge of the inputs, is decided here."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,20 @@ class Job:
     whole: bool = False  # the target's own weight, whose ranks and grids are kept
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Order:
+    """A job that is not at hand yet, and what decides which way it goes: all jobs at once would take the memory of all
+    facts. `calibrated`: whether H will be known."""
+
+    name: str
+    place: int
+    shape: tuple[int, int]
+    spec: Spec
+    dtype: torch.dtype
+    calibrated: bool
+    job: Callable[[], Job]
+
+
 def store(job: Job, recipe: Recipe, facts: Facts) -> Stored:
     """By itself: no error is handed on."""
     spec, mask = job.spec, _mask(job, recipe, facts)
@@ -57,15 +71,15 @@ def _by_itself(job: Job, matrix: Tensor, mask: Tensor | None, recipe: Recipe) ->
     return encode(matrix, spec, mask, _search(kept, inner, job.importance, mask))
 
 
-def together(jobs: Sequence[Job], recipe: Recipe) -> list[list[Job]]:
-    """The jobs whose errors are handed on (SparseGPT, GPTQ, and zeros that are to be healed), by shape, spec and dtype,
+def together(orders: Sequence[Order], recipe: Recipe) -> list[list[Order]]:
+    """Those whose errors are handed on (SparseGPT, GPTQ, and zeros that are to be healed), by shape, spec and dtype,
     in batches that fit in memory."""
-    groups: dict[tuple[torch.Size, Spec, torch.dtype], list[Job]] = {}
-    for job in jobs:
-        rounds = job.spec.bits < 16 and job.spec.format == "grid" and recipe.quant == "gptq"
-        zeros = job.spec.kept is not None and (recipe.prune == "sparsegpt" or recipe.mends)
-        if job.gram is not None and (rounds or zeros):
-            groups.setdefault((job.matrix.shape, job.spec, job.matrix.dtype), []).append(job)
+    groups: dict[tuple[tuple[int, int], Spec, torch.dtype], list[Order]] = {}
+    for order in orders:
+        rounds = order.spec.bits < 16 and order.spec.format == "grid" and recipe.quant == "gptq"
+        zeros = order.spec.kept is not None and (recipe.prune == "sparsegpt" or recipe.mends)
+        if order.calibrated and (rounds or zeros):
+            groups.setdefault((order.shape, order.spec, order.dtype), []).append(order)
     batches = []
     for (shape, *_), group in groups.items():
         size = max(1, BATCH_BYTES // (12 * shape[1] * sum(shape)))

@@ -1,6 +1,6 @@
 """What is found out about a model once, so that every slider setting is a slice or a comparison afterwards: what goes
 into each layer (calibration), the ranks of each weight within its row, the spectrum of each matrix, the best ranges for
-rounding. Kept on disk. Knows no tokenizer and no recipe."""
+rounding. Block by block, and kept on disk. Knows no tokenizer and no recipe."""
 
 import ctypes
 import logging
@@ -10,39 +10,51 @@ from hashlib import sha256
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from explorer.files import replacing
-from explorer.layers.linear import dtype_of
-from explorer.layers.targets import targets, weight_of
+from explorer.layers.targets import Target, targets, weight_of
 from explorer.methods import factorize, prune
-from explorer.model.calibrating import FELT_TOKENS, FIRST_TOKENS, OUTPUT_TOKENS, Gather, felt, first
+from explorer.model.calibrating import FELT_TOKENS, FIRST_TOKENS, Gather, Slopes, felt, first_windows, in_groups
+from explorer.model.shelf import Shelf
 from explorer.native import encoding
 
-VERSION = "7"
+VERSION = "8"
 KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for
+ABOUT = "about"  # the file that is written last: what says that the others are whole
+SUMS, SLOPES = 1.6, 0.8  # times the model's weights: what sums of one pass may take, and gradients beside a graph
+LEAST_ROOM = 700_000_000
+WORKED_OUT = 1_200_000_000  # weights up to which ranks and spectra are worked out beforehand
 
 
 class Facts:
-    """Facts by target name. What is missing is worked out when it is asked for, and then kept.
+    """Facts by target name. What is missing is worked out when it is asked for, and kept as long as there is room.
 
     `tokens` is how many tokens of calibration text went through the model; 0 = only what the weights alone tell.
+    `notes` say what a reader must know of how they came about.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.tokens = 0
-        self.file: Path | None = None  # where they are kept, once they are
-        self._kept: dict[str, Tensor] = {}
-        self._outputs: dict[str, Tensor] = {}  # E[g gᵀ] of each layer's output; large, and gone after `prepare`
+        self.notes: list[str] = []
+        self._kept = Shelf(folder)
+        self._slopes: Slopes | None = None  # of the outputs of the blocks that are at work; gone after `prepare`
         self._input_of: dict[str, str] = {}  # target → the target under whose name their common input is kept
+
+    @property
+    def saved(self) -> bool:
+        """Whether all of it is on disk."""
+        return self._kept.saved(ABOUT)
 
     # what goes into a layer
 
     def gram(self, name: str) -> Tensor | None:
-        """E[x xᵀ] of the layer's input, (columns, columns) float32; None before calibration."""
+        """E[x xᵀ] of the layer's input, (columns, columns) float32; None before calibration, and for an expert that no
+        token came to."""
         return self._kept.get(f"{self._input_of.get(name, name)}|gram")
+
+    def calibrated(self, name: str) -> bool:
+        """Whether `gram` is known, without reading it."""
+        return f"{self._input_of.get(name, name)}|gram" in self._kept
 
     def felt_gram(self, name: str) -> Tensor | None:
         """The same mixed in equal parts with Σ |g|² x xᵀ, where |g| is how strongly the loss feels the layer's output
@@ -65,6 +77,9 @@ class Facts:
 
     def importance(self, name: str) -> Tensor | None:
         """E[x²], (columns,) float32; None before calibration."""
+        found = self._kept.get(f"{self._input_of.get(name, name)}|power")
+        if found is not None:
+            return found
         gram = self.gram(name)
         return None if gram is None else gram.diagonal()
 
@@ -103,19 +118,21 @@ class Facts:
         """Left (n, r) and right (r, m) factor up to the rank where factorizing stops paying, and all eigenvalues."""
         words = [f"{name}|{method}.{part}" for part in ("left", "right", "values")]
         if words[0] not in self._kept:
-            inputs = {"covariance": self.gram, "asvd": self.mean_size}.get(method, lambda _: None)(name)
-            outputs = self._outputs.get(name) if method == "covariance" else None
-            found = factorize.spectrum(weight, factorize.highest_rank(*weight.shape), inputs, outputs)
-            self._kept.update(zip(words, found, strict=True))
+            self._kept.remember(dict(zip(words, self._spectrum(name, weight, method), strict=True)))
         left, right, values = (self._kept[word] for word in words)
         return left, right, values
+
+    def _spectrum(self, name: str, weight: Tensor, method: str) -> tuple[Tensor, Tensor, Tensor]:
+        inputs = {"covariance": self.gram, "asvd": self.mean_size}.get(method, lambda _: None)(name)
+        outputs = self._slopes.take(name) if self._slopes and method == "covariance" else None
+        return factorize.spectrum(weight, factorize.highest_rank(*weight.shape), inputs, outputs)
 
     def grid(self, name: str, weight: Tensor, bits: int, group: int) -> tuple[Tensor, Tensor]:
         """Scale and zero of each group by range search, weighted by E[x²]."""
         words = [f"{name}|grid.{bits}.{group}.{part}" for part in ("scale", "zero")]
         if words[0] not in self._kept:
             found = encoding.search_grid(weight, bits, group, self.importance(name))
-            self._kept.update(zip(words, found, strict=True))
+            self._kept.remember(dict(zip(words, found, strict=True)))
         return self._kept[words[0]], self._kept[words[1]]
 
     # working it out, and keeping it
@@ -123,22 +140,54 @@ class Facts:
     def calibrate(self, model: nn.Module, windows: Sequence[Tensor], first: int = FIRST_TOKENS) -> Iterator[float]:
         """Run windows of ids (1, tokens) through the model and gather what goes into each layer; yields the share done.
 
-        `tokens` is set when `first` tokens went through and again at the end; what was derived before is dropped.
+        As many blocks at a time as there is room for their sums. `tokens` is set at the end, and where all blocks are
+        gathered at once also when `first` tokens went through; what was derived before is dropped.
         """
-        gather = Gather(model)
-        self._input_of = gather.input_of
-        announced = False
-        for done, ids in enumerate(windows, 1):
-            gather.run(ids)
-            last = done == len(windows)
-            if last or (gather.tokens >= first and not announced):
-                announced = True
-                self._kept = {}  # let go first: both together would be the most that is ever held
-                self._kept = dict(gather.means(last))
-                self._kept["calibration|ids"] = torch.cat([window[0] for window in windows])
-                self._kept["calibration|lengths"] = torch.tensor([window.shape[1] for window in windows])
-                self.tokens = gather.tokens
-            yield done / len(windows)
+        whole = Gather(model)
+        groups = in_groups(whole.layers, whole.bytes_of, _room(model, SUMS))
+        self._input_of, ids_of, done = whole.input_of, torch.cat([window[0] for window in windows]), 0
+        for number, group in enumerate(groups):
+            gather = whole if len(groups) == 1 else Gather(model, group, last=number == len(groups) - 1)
+            announced = len(groups) > 1
+            for place, ids in enumerate(windows, 1):
+                gather.run(ids)
+                done += 1
+                if gather.tokens >= first and not announced and place < len(windows):
+                    announced = True
+                    self._take_up(gather.means(last=False), gather.tokens)
+                if place < len(windows):
+                    yield done / (len(groups) * len(windows))
+            if number == 0:
+                self._kept.clear_away()
+            self._put_away(group, gather.means(last=True))
+            if number < len(groups) - 1:
+                yield done / (len(groups) * len(windows))
+        self._kept["calibration|ids"] = ids_of
+        self._kept["calibration|lengths"] = torch.tensor([window.shape[1] for window in windows])
+        self.tokens = sum(window.shape[1] for window in windows)
+        silent = sum(not self.calibrated(target.name) for target in whole.layers)
+        self.notes = [f"{silent} experts' matrices got no token: data-free methods serve them."] if silent else []
+        yield 1.0
+
+    def _take_up(self, means: Iterator[tuple[str, Tensor]], tokens: int) -> None:
+        """Of a part of the text, for those who cannot wait."""
+        self._kept.forget()
+        for key, tensor in means:
+            self._kept[key] = tensor
+        self.tokens = tokens
+
+    def _put_away(self, group: Sequence[Target], means: Iterator[tuple[str, Tensor]]) -> None:
+        """What is known of these blocks' inputs, a file a block; the rest stays at hand."""
+        block_of = {target.name: target.block for target in group}
+        files: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in means:
+            name = key.rpartition("|")[0]
+            if name in block_of:
+                files.setdefault(block_of[name], {})[key] = tensor
+            else:
+                self._kept[key] = tensor
+        for block in list(files):
+            self._keep(f"inputs-{block:04d}", files.pop(block))
 
     @property
     def windows(self) -> list[Tensor]:
@@ -146,103 +195,118 @@ class Facts:
         ids, lengths = self._kept["calibration|ids"], self._kept["calibration|lengths"].tolist()
         return [part[None] for part in torch.split(ids, lengths)]
 
-    def weigh_outputs(self, model: nn.Module) -> Iterator[float]:
-        """Gather which of each layer's outputs the loss feels, for `spectrum`; yields the share done."""
-        windows, outputs = first(self.windows, OUTPUT_TOKENS), dict[str, Tensor]()
-        tokens = sum(window.shape[1] for window in windows)
-
-        def see(name: str, _: Tensor, g: Tensor) -> None:
-            if name in outputs:
-                outputs[name].addmm_(g.T, g, alpha=1 / tokens)
-            else:
-                outputs[name] = g.T @ (g / tokens)
-
-        for done, ids in enumerate(windows, 1):
-            felt(model, ids, self._input_of, done, see)
+    def prepare(self, model: nn.Module) -> Iterator[float]:
+        """After calibration: which of each layer's outputs the loss feels, and what the live sliders ask for, block by
+        block; yields the share done. Of a large model only the ranges: the rest is worked out when a slider asks."""
+        layers = [target for target in targets(model) if target.kind in ("attention", "mlp") and not target.tied_to]
+        thorough = sum(target.shape[0] * target.shape[1] for target in layers) <= WORKED_OUT
+        if thorough:
+            slopes = Slopes(layers, _room(model, SLOPES))
+            windows = first_windows(self.windows, slopes.tokens)
+            try:
+                for done, ids in enumerate(windows, 1):
+                    felt(model, ids, self._input_of, done, slopes.see)
+                    release()
+                    yield 0.5 * done / len(windows)
+                self._slopes = slopes
+            except (RuntimeError, AssertionError, NotImplementedError) as problem:
+                self.notes.append("Gradients cannot be taken through this model: all outputs count the same.")
+                logging.getLogger(__name__).warning("no gradients: %s", problem)
+        self._kept.forget()  # what was asked for before this was known
+        done, start = 0, 0.5 if thorough else 0.0
+        for block in sorted({target.block for target in layers}):
+            found: dict[str, Tensor] = {}
+            for target in (target for target in layers if target.block == block):
+                found |= self._of_a_layer(target.name, weight_of(model.get_submodule(target.name)), thorough)
+                done += 1
+                yield start + (1 - start) * done / len(layers) * 0.999
+            self._keep(f"layers-{block:04d}", found)
             release()
-            yield done / len(windows)
-        self._outputs = outputs
-        for key in [key for key in self._kept if "|covariance." in key]:
-            del self._kept[key]  # asked for before this was known
+        self._slopes = None
+        yield 1.0
+
+    def _of_a_layer(self, name: str, weight: Tensor, thorough: bool) -> dict[str, Tensor]:
+        found = dict[str, Tensor]()
+        for bits, group in KEPT_GRIDS:
+            scale, zero = encoding.search_grid(weight, bits, group, self.importance(name))
+            found |= {f"{name}|grid.{bits}.{group}.scale": scale, f"{name}|grid.{bits}.{group}.zero": zero}
+        if thorough:
+            found[f"{name}|wanda.ranks"] = prune.ranks(prune.keys(self.score(name, weight, "wanda")))
+            words = [f"{name}|covariance.{part}" for part in ("left", "right", "values")]
+            found |= dict(zip(words, self._spectrum(name, weight, "covariance"), strict=True))
+        return found
 
     def refine(self, model: nn.Module) -> Iterator[float]:
         """Gather how strongly the loss feels each token at each layer, for methods that hand errors on; yields the
-        share done. Takes a backward pass over a part of the calibration text, and is kept on disk with the rest."""
-        windows, sums = first(self.windows, FELT_TOKENS), dict[str, Tensor]()
-        inputs, powers = dict[str, Tensor](), dict[str, Tensor]()
+        share done. Takes a backward pass over a part of the calibration text for as many blocks at a time as there is
+        room for, and is kept on disk with the rest."""
+        windows = first_windows(self.windows, FELT_TOKENS)
+        whole = Gather(model)
+        groups = in_groups(whole.layers, whole.bytes_of, _room(model, SUMS))
+        for number, group in enumerate(groups):
+            for share in self._refine(model, windows, group):
+                yield (number + share) / len(groups)
+
+    def _refine(self, model: nn.Module, windows: Sequence[Tensor], group: Sequence[Target]) -> Iterator[float]:
+        sums, inputs, powers = dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
+        names = {target.name for target in group}
 
         def see(name: str, x: Tensor, g: Tensor) -> None:
             key = self._input_of[name]
-            inputs[key] = x
-            powers[key] = g.square().sum(1, keepdim=True) + powers.get(key, 0)
+            power = g.square().sum(1, keepdim=True)
+            same = key in inputs and len(inputs[key]) == len(x)
+            inputs[key], powers[key] = x, powers[key] + power if same else power
 
         for done, ids in enumerate(windows, 1):
+            inputs.clear()
             powers.clear()
-            felt(model, ids, self._input_of, done, see)
+            felt(model, ids, {n: key for n, key in self._input_of.items() if n in names}, done, see)
             for key, x in inputs.items():
                 weighed = (x.float() * powers[key]).T
                 sums[key] = sums[key].addmm_(weighed, x.float()) if key in sums else weighed @ x.float()
-            inputs.clear()
             release()
             yield done / len(windows)
-        for key, total in sums.items():
-            plain = self._kept[f"{key}|gram"]
+        blocks = {target.name: target.block for target in group}
+        files: dict[int, dict[str, Tensor]] = {}
+        for key in list(sums):
+            plain, total = self._kept[f"{key}|gram"], sums.pop(key)
             scale = plain.diagonal().mean() / total.diagonal().mean().clamp(min=1e-30)
-            self._kept[f"{key}|felt"] = total.mul_(scale).add_(plain).div_(2)
-        self._save_felt()
+            files.setdefault(blocks[key], {})[f"{key}|felt"] = total.mul_(scale).add_(plain).div_(2)
+        for block, found in files.items():
+            self._keep(f"felt-{block:04d}", found)
 
-    def prepare(self, model: nn.Module) -> Iterator[float]:
-        """After calibration: what the live sliders ask for, matrix by matrix; yields the share done."""
-        layers = [target for target in targets(model) if target.kind in ("attention", "mlp")]
-        for done, target in enumerate(layers, 1):
-            weight = weight_of(model.get_submodule(target.name))
-            self.ranks(target.name, weight, "wanda")
-            self.spectrum(target.name, weight, "covariance")
-            for bits, group in KEPT_GRIDS:
-                self.grid(target.name, weight, bits, group)
-            self._outputs.pop(target.name, None)
-            yield done / len(layers)
-
-    def save(self, file: Path) -> None:
-        """Write everything, but for what `refine` found (in a file beside it); a reader sees a whole file or none."""
-        self.file = file
-        _felt_file(file).unlink(missing_ok=True)
+    def save(self) -> None:
+        """Say that all is there: the file that a later start looks for."""
         about = {"tokens": str(self.tokens), **{f"input {k}": v for k, v in self._input_of.items()}}
-        _write({key: tensor for key, tensor in self._kept.items() if not key.endswith("|felt")}, file, about)
-        self._save_felt()
-        self.load(file)  # as pages of the file, which the system may take back, in place of memory of our own
+        about["notes"] = "\n".join(self.notes)
+        rest = {key: self._kept[key] for key in self._kept if key.split("|")[0] in ("calibration", "blocks")}
+        self._keep(ABOUT, rest, about)
         release()
 
-    def _save_felt(self) -> None:
-        felt = {key: tensor for key, tensor in self._kept.items() if key.endswith("|felt")}
-        if self.file and felt:
-            _write(felt, _felt_file(self.file), {})
-            self._kept |= load_file(_felt_file(self.file))
-
-    def load(self, file: Path) -> bool:
-        """Take up what an earlier start has saved; a damaged file is removed and counts as absent."""
-        if not file.exists():
-            return False
+    def load(self) -> bool:
+        """Take up what an earlier start has saved; where anything is damaged all is removed and counts as absent."""
+        about = self._kept.load(ABOUT)
         try:
-            kept = load_file(file)
-            with safe_open(file, "pt") as opened:
-                about: Mapping[str, str] = opened.metadata() or {}
+            if about is None:
+                return False
             self.tokens = int(about["tokens"])
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            logging.getLogger(__name__).warning("kept facts are damaged, working them out again: %s", error)
-            file.unlink(missing_ok=True)
+        except (KeyError, ValueError):
+            self._kept.clear_away()
             return False
-        self._kept, self.file = kept, file
-        try:
-            self._kept |= load_file(_felt_file(file))
-        except (SafetensorError, OSError):  # absent as a rule
-            _felt_file(file).unlink(missing_ok=True)
+        self.notes = [note for note in about.get("notes", "").split("\n") if note]
         self._input_of = {k.removeprefix("input "): v for k, v in about.items() if k.startswith("input ")}
         return True
 
+    def _keep(self, name: str, found: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
+        """On disk, or in memory where that cannot be: work goes on."""
+        try:
+            self._kept.put_away(name, found, about)
+        except OSError as problem:
+            logging.getLogger(__name__).warning("facts cannot be kept on disk: %s", problem)
+
     def _recall(self, key: str, work: Callable[[], Tensor]) -> Tensor:
         if key not in self._kept:
-            self._kept[key] = work()
+            self._kept.remember({key: work()})
         return self._kept[key]
 
 
@@ -258,6 +322,12 @@ class ReducedFacts(Facts):
 
     def gram(self, name: str) -> Tensor | None:
         return self._of_inputs(name, self.base.gram)
+
+    def calibrated(self, name: str) -> bool:
+        return self.base.calibrated(self.origin.get(name, name))
+
+    def importance(self, name: str) -> Tensor | None:
+        return self._of_inputs(name, self.base.importance)
 
     def felt_gram(self, name: str) -> Tensor | None:
         return self._of_inputs(name, self.base.felt_gram)
@@ -297,21 +367,9 @@ class ReducedFacts(Facts):
         return found[kept][:, kept] if found.dim() == 2 else found[kept]
 
 
-def bytes_needed(model: nn.Module) -> int:
-    """Memory that all facts of a model take: ranks of two bytes and two factors beside each target weight, and H."""
-    element_bytes = dtype_of(model).itemsize
-    layers = [t for t in targets(model) if t.kind in ("attention", "mlp")]
-    inputs = {(t.block, t.shape[1], t.kind) for t in layers}
-    return (2 + element_bytes) * sum(t.shape[0] * t.shape[1] for t in layers) + sum(8 * c * c for _, c, _ in inputs)
-
-
-def _felt_file(file: Path) -> Path:
-    return file.with_suffix(".felt.safetensors")
-
-
-def _write(tensors: Mapping[str, Tensor], file: Path, about: dict[str, str]) -> None:
-    with replacing(file) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=about)
+def _room(model: nn.Module, share: float) -> int:
+    """Bytes that sums may take at once, by the size of the model's weights."""
+    return max(LEAST_ROOM, int(share * sum(p.nbytes for p in model.parameters())))
 
 
 def release() -> None:

@@ -1,7 +1,7 @@
 """How a model's own forward is asked to go on: families call their cache by different names, build it themselves, or
 have none."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -31,20 +31,19 @@ def forward(model: nn.Module, ids: Tensor, kept: Any = None, all_positions: bool
     transformers made of it, None where there is none."""
     word = cache_word(model)
     asked: dict[str, Any] = {"use_cache": bool(word)} | ({word: kept} if word and kept is not None else {})
-    if not all_positions and "logits_to_keep" in _parameters(type(model)):
+    if not all_positions and "logits_to_keep" in _parameters(type(model).forward):
         asked["logits_to_keep"] = 1
     found = model(input_ids=ids, **asked)
     return found.logits if all_positions else found.logits[:, -1:], found.get(word)
 
 
 @cache
-def _parameters(kind: type[nn.Module]) -> Mapping[str, Any]:
-    return signature(kind.forward).parameters
+def _parameters(forward: Callable[..., Any]) -> Mapping[str, Any]:
+    return signature(forward).parameters
 
 
-@cache
 def _word(kind: type[nn.Module]) -> str:
-    return next((word for word in CACHES if word in _parameters(kind)), "")
+    return next((word for word in CACHES if word in _parameters(kind.forward)), "")
 
 
 @torch.inference_mode()
@@ -55,8 +54,8 @@ def _agrees(model: nn.Module, word: str) -> bool:
     try:
         right = model(input_ids=ids, use_cache=False).logits[:, 8:].float().log_softmax(-1)
         kept, found = None, []
-        for part in (ids[:, :8], *ids[:, 8:].split(1, dim=1)):
-            asked = {} if kept is None else {word: kept}
+        for part in (ids[:, :8], *torch.split(ids[:, 8:], 1, dim=1)):
+            asked: dict[str, Any] = {} if kept is None else {word: kept}
             out = model(input_ids=part, use_cache=True, **asked)
             found.append(out.logits[:, -1].float())
             kept = out[word]

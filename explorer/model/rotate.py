@@ -35,6 +35,9 @@ class RotatedFacts(Facts):
     def gram(self, name: str) -> Tensor | None:
         return self._around(name, self.base.gram)
 
+    def calibrated(self, name: str) -> bool:
+        return self.base.calibrated(name)
+
     def felt_gram(self, name: str) -> Tensor | None:
         return self._around(name, self.base.felt_gram)
 

@@ -131,7 +131,8 @@ def _by_block(tensor: Tensor, wanted: torch.Size, kept: list[int], blocks: int) 
     """A tensor outside the blocks that holds a part for each (Gemma 3n's tables), without those of the others."""
     for side, (was, now) in enumerate(zip(tensor.shape, wanted, strict=False)):
         if was != now and was % blocks == 0 and was // blocks * len(kept) == now:
-            parts = tensor.unflatten(side, (blocks, -1)).index_select(side, torch.tensor(kept, device=tensor.device))
+            shape = [*tensor.shape[:side], blocks, was // blocks, *tensor.shape[side + 1 :]]
+            parts = tensor.view(shape).index_select(side, torch.tensor(kept, device=tensor.device))
             tensor = nn.Parameter(parts.flatten(side, side + 1), requires_grad=False)
     return tensor
 

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from explorer import assets
 from explorer.model.calibrating import windows_of
-from explorer.model.facts import Facts, bytes_needed
-from explorer.model.memory import free_bytes
+from explorer.model.facts import Facts
 from explorer.model.writing import context_length
 
 PATIENCE = 2.0  # seconds after a visitor's last move: who moves one slider often moves on
@@ -31,17 +29,16 @@ class Preparation:
         model: nn.Module,
         tokenizer: Any,
         facts: Facts,
-        file: Path,
         step: Callable[[Callable[[], Any]], Any],
         better: Callable[[], None],
     ) -> None:
-        self._model, self._tokenizer, self._facts, self._file = model, tokenizer, facts, file
+        self._model, self._tokenizer, self._facts = model, tokenizer, facts
         self._step, self._better = step, better
         self._turn = threading.Lock()
         self._visitors = self._waiting = 0
         self._moved = -math.inf
-        self.done = 1.0 if facts.load(file) else 0.0
-        self.seconds, self.note = 0.0, ""
+        self.done = 1.0 if facts.load() else 0.0
+        self.seconds, self.note = 0.0, " ".join(facts.notes)
 
     def steps(self) -> Iterator[float]:
         """Calibrate, work out the facts, keep them on disk; yields the share done. A second caller waits."""
@@ -61,12 +58,9 @@ class Preparation:
     def _work(self) -> Iterator[float]:
         started = time.perf_counter()
         model, facts = self._model, self._facts
-        if bytes_needed(model) > 0.4 * free_bytes():
-            self.note = "Too little memory to prepare every layer: only methods that need no calibration work."
-            return
         length = min(512, context_length(model))
         windows = windows_of(self._tokenizer, assets.texts("calibration"), length=length)
-        stages = (facts.calibrate(model, windows), facts.weigh_outputs(model), facts.prepare(model))
+        stages = (facts.calibrate(model, windows), facts.prepare(model))
         for part, stage in enumerate(stages):
             level = facts.tokens
             while (share := self._step(partial(next, stage, None))) is not None:
@@ -75,10 +69,9 @@ class Preparation:
                     self._step(self._better)
                 self.done = min((part + share) / len(stages), 0.999)
                 yield self.done
-            if part == 1:
-                self._step(self._better)
-        self._step(lambda: facts.save(self._file))
-        self.done = 1.0
+        self._step(self._better)
+        self._step(facts.save)
+        self.done, self.note = 1.0, " ".join(facts.notes)
         self.seconds = time.perf_counter() - started
 
     def in_background(self, *more: Callable[[], Iterator[Any]]) -> threading.Thread:

@@ -121,7 +121,7 @@ class Variants:
         def finish() -> bool:
             if self._turn != turn and not recipe.data_free:
                 return False
-            if done.slow and (self._facts.file or recipe.data_free):  # kept once the facts are
+            if done.slow and (self._facts.saved or recipe.data_free):  # kept once the facts are
                 kept.save(built, self._reduced(done), self._file(done))
             self._publish(done, built, started)
             if done.slow:

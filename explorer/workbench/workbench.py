@@ -91,13 +91,12 @@ class Workbench(Measuring):
             self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
         )
         self.evaluator = Evaluator(self.loaded.model, self.passages)
-        self.facts = Facts()
         name = self.fingerprint = fingerprint(self.loaded.model)
         cache, texts = cache_folder(), assets.lessons()
+        self.facts = Facts(cache / "facts" / name)
         school = partial(teach.lessons, self.loaded.model, self.loaded.tokenizer, texts, cache / "lessons", name)
         self.variants = Variants(self.loaded.model, self.facts, cache / "variants" / name, self.engine.step, school)
-        file = cache_folder() / "facts" / f"{name}.safetensors"
-        about = (self.loaded.model, self.loaded.tokenizer, self.facts, file)
+        about = (self.loaded.model, self.loaded.tokenizer, self.facts)
         self.preparation = Preparation(*about, self.engine.step, self._forget)
         self.curves = Curves(self.kl_in_passing, cache_folder() / "curves" / f"{name}.{self.text_name}.json")
 

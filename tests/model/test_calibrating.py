@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from explorer.layers.targets import blocks_of, siblings, targets
-from explorer.model.calibrating import Gather, draw, felt, first, gram_of, windows_of
+from explorer.model.calibrating import Gather, draw, felt, first_windows, gram_of, windows_of
 from explorer.model.opening import Loaded
 
 Seen = list[tuple[str, Tensor, Tensor]]
@@ -156,9 +156,9 @@ def test_windows_hold_every_kind_from_the_start(tokenizer: PreTrainedTokenizerFa
 
 def test_the_first_windows_hold_so_many_tokens() -> None:
     texts = windows(5, 20)
-    assert [window.shape[1] for window in first(texts, 41)] == [20, 21]
-    assert [window.shape[1] for window in first(texts, 42)] == [20, 21, 22]
-    assert len(first(texts, 0)) == 1 and len(first(texts, 10**6)) == 5
+    assert [window.shape[1] for window in first_windows(texts, 41)] == [20, 21]
+    assert [window.shape[1] for window in first_windows(texts, 42)] == [20, 21, 22]
+    assert len(first_windows(texts, 0)) == 1 and len(first_windows(texts, 10**6)) == 5
 
 
 def test_columns_are_drawn_as_often_as_they_are_likely() -> None:

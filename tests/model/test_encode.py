@@ -11,7 +11,7 @@ from torch import Tensor
 from explorer.layers.storage import Sparse, Spec, Stored
 from explorer.methods import prune, quantize
 from explorer.model import encode
-from explorer.model.encode import Job, store, store_together, together
+from explorer.model.encode import Job, Order, store, store_together, together
 from explorer.model.facts import Facts
 from explorer.values.ranges import CHOICES
 from explorer.values.recipe import Recipe
@@ -38,6 +38,20 @@ def job_of(spec: Spec, seed: int = 0, name: str = "a") -> Job:
     return Job(name=name, place=0, matrix=weight, spec=spec, gram=gram, importance=gram.diagonal())
 
 
+def order(job: Job) -> Order:
+    shape = (job.matrix.shape[0], job.matrix.shape[1])
+    known = job.gram is not None
+    return Order(
+        name=job.name,
+        place=job.place,
+        shape=shape,
+        spec=job.spec,
+        dtype=job.matrix.dtype,
+        calibrated=known,
+        job=lambda: job,
+    )
+
+
 def spec_of(recipe: Recipe) -> Spec:
     spec = Spec(bits=recipe.bits, group=recipe.group_size(recipe.bits))
     pattern = prune.pattern_of(recipe.pattern)
@@ -48,8 +62,8 @@ def spec_of(recipe: Recipe) -> Spec:
 
 def stored_of(recipe: Recipe, seed: int = 0) -> Stored:
     job = job_of(spec_of(recipe), seed)
-    batches = together([job], recipe)
-    return run(store_together(batches[0], recipe))[0] if batches else store(job, recipe, Facts())
+    batches = together([order(job)], recipe)
+    return run(store_together([job], recipe))[0] if batches else store(job, recipe, Facts())
 
 
 def error(stored: Stored, job: Job) -> float:
@@ -96,8 +110,8 @@ def test_gptq_is_nearer_than_the_search_is_nearer_than_the_range(zeros: dict[str
             recipe = Recipe(bits=bits, quant=quant, **({"sparsity": 0.5, **zeros} if zeros else {}))  # type: ignore[arg-type]
             spec = spec_of(recipe) if zeros else Spec(bits=bits)
             job = job_of(spec, seed)
-            batches = together([job], recipe)
-            stored = run(store_together(batches[0], recipe))[0] if batches else store(job, recipe, Facts())
+            batches = together([order(job)], recipe)
+            stored = run(store_together([job], recipe))[0] if batches else store(job, recipe, Facts())
             found.append(error(stored, job))
         sums = [total + each for total, each in zip(sums, found, strict=True)]
     assert sums[0] < sums[1] < sums[2]
@@ -131,12 +145,13 @@ def test_those_whose_errors_are_handed_on_go_together_by_shape_and_spec(monkeypa
     gptq, zeros = Recipe(bits=4, quant="gptq"), Recipe(sparsity=0.5, prune="sparsegpt", bits=4)
     same = [job_of(Spec(bits=4), seed, name=str(seed)) for seed in range(3)]
     other, unseen = job_of(Spec(bits=3), 7), replace(job_of(Spec(bits=4), 8), gram=None)
-    batches = together([*same, other, unseen], gptq)
+    batches = together([order(job) for job in (*same, other, unseen)], gptq)
+    orders = [order(job) for job in same]
     assert [[job.name for job in batch] for batch in batches] == [["0", "1", "2"], ["a"]]
-    assert together(same, zeros) == [] and together(same, Recipe(bits=4)) == []
-    assert together([replace(same[0], spec=Spec(format="nf4"))], gptq) == []
+    assert together(orders, zeros) == [] and together(orders, Recipe(bits=4)) == []
+    assert together([order(replace(same[0], spec=Spec(format="nf4")))], gptq) == []
     monkeypatch.setattr(encode, "BATCH_BYTES", 12 * 64 * (64 + same[0].matrix.shape[0]) * 2)
-    assert [len(batch) for batch in together(same, gptq)] == [2, 1]
+    assert [len(batch) for batch in together(orders, gptq)] == [2, 1]
 
 
 @pytest.mark.parametrize(
