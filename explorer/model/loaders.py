@@ -64,9 +64,13 @@ def _parts(config: Any) -> list[Any]:
     return [part for part in parts.values() if getattr(part, "quantization_config", None) is not None]
 
 
+def config_of(folder: Path, **options: Any) -> Any:
+    return AutoConfig.from_pretrained(folder, **options, **SAFE)
+
+
 def empty_model_of(folder: Path) -> Any:
     """The model that a folder's config describes; its weights are on the meta device and take no memory."""
-    config = AutoConfig.from_pretrained(folder, **SAFE)
+    config = config_of(folder)
     with init_empty_weights(include_buffers=False), quiet():
         model = AutoModelForCausalLM.from_config(config, dtype=config.dtype, trust_remote_code=False)
     model.tie_weights()
