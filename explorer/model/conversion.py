@@ -15,7 +15,7 @@ from explorer.files import cache_folder
 from explorer.model.gguf_header import Header, read_header
 from explorer.model.gguf_parts import check_gguf, gguf_sha256, joined, parts_of
 from explorer.model.gguf_rotary import check_rotary
-from explorer.model.gguf_settings import FAMILIES, changed, head_dim_of, settings
+from explorer.model.gguf_settings import FAMILIES, NEWLY_LOADED, changed, head_dim_of, settings
 from explorer.model.gguf_tokenizer import complete_tokenizer, end_tokens
 from explorer.model.loaders import config_of, model_of, quiet, tokenizer_of
 from explorer.model.memory import check_memory
@@ -63,7 +63,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     process made meanwhile stays."""
     model, tokenizer, notes = _decoded(gguf)
     # the weights are decoded now; transformers would refuse to save what it takes for a quantized model
-    del model.config.quantization_config
+    with suppress(AttributeError):
+        del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
     folder.parent.mkdir(parents=True, exist_ok=True)
     half = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -110,10 +111,15 @@ def _model(header: Header, alone: Path) -> tuple[Any, Any, list[str]]:
     config = config_of(alone.parent, gguf_file=alone.name)
     found = settings(header, config)
     config = changed(config, found.changes)
-    model, info = model_of(alone.parent, config=config, gguf_file=alone.name, dtype=torch.bfloat16)
+    # transformers' newer loader works out values in the dtype asked for, and does not round them to it at the end
+    exact = torch.float32 if header.architecture in NEWLY_LOADED else torch.bfloat16
+    model, info = model_of(alone.parent, config=config, gguf_file=alone.name, dtype=exact)
     if "rope_parameters" in found.changes:
         turned = found.changes["rope_parameters"]
         check_rotary(model, header, head_dim_of(header, config, {}), turned.get("full_attention", turned))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16()
+    model.config.dtype = torch.bfloat16
     return model, info, list(found.notes)
 
 

@@ -14,6 +14,7 @@ FAMILIES = {
     "bloom", "falcon", "gemma2", "gemma3", "gpt2", "lfm2", "llama", "mamba", "nemotron", "phi3", "qwen2", "qwen2moe",
     "qwen3", "qwen3moe", "stablelm", "starcoder2",
 }  # fmt: skip
+NEWLY_LOADED = {"lfm2"}  # by the newer of transformers' two loaders, which reads lists of such files itself
 # A key of the file without its family: how transformers' configs call it; the first that a config has counts.
 NAMES: dict[str, tuple[str, ...]] = {
     "vocab_size": ("vocab_size",),
@@ -68,6 +69,7 @@ MEANS_NOTHING: dict[str, tuple[Value, ...]] = {
     "pooling_type": (0,),
     "ssm.dt_b_c_rms": (False,),
 }
+ALSO = {"qwen3_moe": {"head_dim"}}  # read by the model, though no field of its config
 WITHOUT_EFFECT = {"tensor_data_layout", "context_length", "use_parallel_residual"}
 LAYERS = "attention.sliding_window_pattern"
 
@@ -89,7 +91,7 @@ def settings(header: Header, config: Any) -> Settings:
         if key.startswith("rope.") or key == LAYERS:
             continue
         field = _field(config, NAMES.get(key, ()))
-        if isinstance(value, tuple) and header.architecture == "lfm2":  # transformers reads its lists itself
+        if isinstance(value, tuple) and header.architecture in NEWLY_LOADED:
             continue
         if field and not isinstance(value, tuple) and not _placed_elsewhere(key, header.architecture):
             changes[field] = None if value == 0 and key in MEANS_NOTHING else value
@@ -122,7 +124,7 @@ def head_dim_of(header: Header, config: Any, changes: Mapping[str, Any]) -> int:
 
 def _has(config: Any, name: str) -> bool:
     """A field of this kind of config: transformers also keeps what it has no field for."""
-    fields = {field.name for field in dataclasses.fields(config)}
+    fields = {field.name for field in dataclasses.fields(config)} | ALSO.get(config.model_type, set())
     return name in fields or config.attribute_map.get(name) in fields
 
 
@@ -163,7 +165,10 @@ def _means_nothing(key: str, value: Value, header: Header, config: Any) -> bool:
 
 def _family(header: Header, config: Any) -> dict[str, Any]:
     """What llama.cpp knows of a family and no file says, where transformers' default is another."""
-    found: dict[str, Any] = {}
+    ids = (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))
+    found: dict[str, Any] = {
+        f"{name}_token_id": header.values.get(f"tokenizer.ggml.{own}_token_id") for name, own in ids
+    }
     if _has(config, "sliding_window") and not _has(config, "layer_types"):
         found["sliding_window"] = None
     if _has(config, "head_dim"):

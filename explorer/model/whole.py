@@ -42,7 +42,7 @@ def check_whole(model: Any, info: Mapping[str, Iterable[Any]]) -> None:
 def gguf_info(model: Any, info: Mapping[str, Iterable[Any]], files: ModelFiles) -> Mapping[str, Iterable[Any]]:
     """The loading information of a .gguf file, completed: the older of transformers' two loaders drops tensors that it
     does not know, and leaves zeros where one of two halves is absent."""
-    if getattr(model.hf_quantizer, "supported", True):
+    if getattr(getattr(model, "hf_quantizer", None), "supported", True):
         return info
     loader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     kind = loader.TENSOR_PROCESSORS.get(files.architecture, loader.TensorProcessor)
