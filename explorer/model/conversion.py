@@ -17,7 +17,7 @@ from explorer.model.gguf_parts import check_gguf, gguf_sha256, joined, parts_of
 from explorer.model.gguf_rotary import check_rotary
 from explorer.model.gguf_settings import FAMILIES, NEWLY_LOADED, changed, head_dim_of, settings
 from explorer.model.gguf_tokenizer import complete_tokenizer, end_tokens
-from explorer.model.loaders import config_of, model_of, quiet, tokenizer_of
+from explorer.model.loaders import config_of, gguf_tokenizer_of, model_of, quiet
 from explorer.model.memory import check_memory
 from explorer.model.preflight import refusing, require
 from explorer.model.whole import check_whole, gguf_info
@@ -100,7 +100,7 @@ def _decoded(gguf: Path) -> tuple[Any, Any, list[str]]:
             header = read_header(alone, gguf.name)
             model, info, notes = _model(header, alone)
             info = gguf_info(model, info, files)
-            tokenizer = tokenizer_of(alone.parent, gguf_file=alone.name)
+            tokenizer = gguf_tokenizer_of(alone.parent, alone.name)
             notes += complete_tokenizer(tokenizer, header)
             _end(model, end_tokens(tokenizer, header))
     check_whole(model, info)

@@ -4,7 +4,7 @@ is put in front, and which tokens end an answer. The rules are those of llama.cp
 import json
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from explorer.model.gguf_header import Header
 
@@ -22,10 +22,17 @@ TEKKEN = CASED.replace("{0}", "") + r"|\p{N}" + REST
 GPT4O = CASED.replace("{0}", f"{ENDINGS}?") + r"|\p{N}{1,3}" + REST
 BLOOM = r" ?[^(\s|.,!?…。，、।۔،)]+"
 HAN, MARKS = r"[一-龥぀-ゟ゠-ヿ]+", r"[\p{P}\$\+<=>\^~\|]+"
+LETTERS = (
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽ"
+    "ᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-"
+    "Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-"
+    "ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+)
 DEEPSEEK3 = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+DEEPSEEK = (r"[\r\n]", rf"\s?[{LETTERS}]+", r"\s?[!-/:-~！-／：-～‘-‟　-。]+", r"\s+$", "[一-龥ࠀ-一가-퟿]+", r"\p{N}+")
 # What a text is cut by, one after the other, and the names that files have for it in tokenizer.ggml.pre.
 CUTS: dict[tuple[str, ...], str] = {
     (LLAMA3,): "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano dbrx smaug-bpe"
@@ -39,6 +46,14 @@ CUTS: dict[tuple[str, ...], str] = {
     (MARKS.replace(r"\|", r"\|`"), GPT2, "[0-9][0-9][0-9]"): "falcon",
     (r"\p{N}{1,3}", HAN, DEEPSEEK3): "deepseek-v3 hunyuan-dense joyai-llm hy_v4",
     (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"): "deepseek-coder",
+    (
+        r"[\r\n]",
+        rf"\s?[{LETTERS}]+",
+        r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+        r"\s+$",
+        "[一-龥ࠀ-一가-퟿]+",
+        r"\p{N}+",
+    ): "deepseek-llm",
     (BLOOM,): "bloom poro-chat gpt3-finnish",
     (BLOOM, r"\p{N}"): "viking",
     (MARKS, GPT2, r"\p{N}+", "[0-9][0-9][0-9]"): "default",
@@ -54,16 +69,16 @@ def complete_tokenizer(tokenizer: Any, header: Header) -> list[str]:
     """Make transformers' tokenizer cut and begin texts as the file says; what stays in doubt, in words."""
     says, notes = header.values, list[str]()
     kind, name = says.get("tokenizer.ggml.model"), says.get("tokenizer.ggml.pre") or "default"
-    backend = tokenizer.backend_tokenizer
+    backend = _only_own_tokens(tokenizer.backend_tokenizer)
+    tokenizer._tokenizer = backend
     if kind == "gpt2" and name in BY_NAME:
         _cut(backend, BY_NAME[str(name)], name in WHOLE_FIRST)
     elif kind == "gpt2":
         notes.append(f"its pre-tokenizer {name} is not known here, so a text may become other tokens")
-    if kind == "llama" and says.get("tokenizer.ggml.add_space_prefix") is False:
-        _without_first_space(backend)
+    if kind == "llama":
+        (_with_first_space if says.get("tokenizer.ggml.add_space_prefix", True) else _without_first_space)(backend)
     first = says.get("tokenizer.ggml.add_bos_token", kind == "llama" or (kind == "gpt2" and name in STARTED))
     tokenizer.add_bos_token = bool(first) and tokenizer.bos_token_id is not None
-    tokenizer.init_kwargs["add_bos_token"] = tokenizer.add_bos_token  # or it is not saved
     return notes
 
 
@@ -76,6 +91,14 @@ def end_tokens(tokenizer: Any, header: Header) -> list[int]:
     return list(dict.fromkeys(ids))
 
 
+def _only_own_tokens(backend: Tokenizer) -> Tokenizer:
+    """Without tokens that transformers' classes add to a vocabulary: the model has no rows for them."""
+    core = json.loads(backend.to_str())
+    own = core["model"]["vocab"]
+    core["added_tokens"] = [token for token in core["added_tokens"] if token["content"] in own]
+    return Tokenizer.from_str(json.dumps(core))
+
+
 def _cut(backend: Tokenizer, cuts: tuple[str, ...], whole_first: bool) -> None:
     splits = [pre_tokenizers.Split(Regex(each), "isolated") for each in cuts]
     backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -84,6 +107,13 @@ def _cut(backend: Tokenizer, cuts: tuple[str, ...], whole_first: bool) -> None:
     model = backend.model
     model.ignore_merges = whole_first  # a piece that is a token becomes it, whatever its merges say
     backend.model = model
+
+
+def _with_first_space(backend: Tokenizer) -> None:
+    """A space in front of each text, also of one that begins with a space."""
+    if isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace):
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        backend.pre_tokenizer = None
 
 
 def _without_first_space(backend: Tokenizer) -> None:
