@@ -15,7 +15,7 @@ from explorer.files import cache_folder
 from explorer.model.gguf_header import Header, read_header
 from explorer.model.gguf_parts import check_gguf, gguf_sha256, joined, parts_of
 from explorer.model.gguf_rotary import check_rotary
-from explorer.model.gguf_settings import FAMILIES, NEWLY_LOADED, changed, head_dim_of, settings
+from explorer.model.gguf_settings import FAMILIES, NEWLY_LOADED, NEWLY_UNDECODABLE, changed, head_dim_of, settings
 from explorer.model.gguf_tokenizer import complete_tokenizer, end_tokens
 from explorer.model.loaders import config_of, gguf_tokenizer_of, model_of, quiet
 from explorer.model.memory import check_memory
@@ -31,15 +31,20 @@ Step = Callable[[Callable[[], Any]], Any]  # runs one piece of work where torch 
 
 def kept_for(gguf: Path) -> Path:
     """The folder that a file of this content is decoded into."""
-    return kept_under("gguf", f"-{gguf_sha256(gguf)[:16]}")
+    name = f"-{gguf_sha256(gguf)[:16]}"
+    forget_earlier("gguf", name)
+    return kept_under("gguf", name)
 
 
-def kept_under(kind: str, name: str) -> Path:
-    """A folder for decoded models; what earlier versions kept under this name goes."""
-    models = cache_folder() / "models"
+def kept_under(kind: str, name: str = "") -> Path:
+    """A folder for a decoded model, in which no earlier version of this program has written."""
+    return cache_folder() / "models" / f"{kind}{VERSION}{name}"
+
+
+def forget_earlier(kind: str, name: str = "") -> None:
+    """Remove what earlier versions kept under this name."""
     for earlier in (kind, *(f"{kind}{version}" for version in range(2, VERSION))):
-        shutil.rmtree(models / f"{earlier}{name}", ignore_errors=True)
-    return models / f"{kind}{VERSION}{name}"
+        shutil.rmtree(cache_folder() / "models" / f"{earlier}{name}", ignore_errors=True)
 
 
 def notes_of(folder: Path) -> str:
@@ -90,6 +95,9 @@ def _decoded(gguf: Path) -> tuple[Any, Any, list[str]]:
     files = check_gguf(gguf)
     words = f"models of the family {files.architecture} are not opened from GGUF here; take the original folder"
     require(files.architecture in FAMILIES, "family", f"The file {gguf.name} cannot be opened: {words}")
+    odd = sorted(files.dtypes & NEWLY_UNDECODABLE) if files.architecture in NEWLY_LOADED else []
+    words = f"{gguf.name} uses {', '.join(odd)}, which cannot be decoded here for {files.architecture}"
+    require(not odd, "undecodable", words)
     with tempfile.TemporaryDirectory(prefix="size-explorer-", ignore_cleanup_errors=True) as folder, quiet():
         alone = Path(folder) / "model.gguf"
         if len(parts_of(gguf)) == 1:

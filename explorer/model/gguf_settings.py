@@ -15,6 +15,7 @@ FAMILIES = {
     "qwen3", "qwen3moe", "stablelm", "starcoder2",
 }  # fmt: skip
 NEWLY_LOADED = {"lfm2"}  # by the newer of transformers' two loaders, which reads lists of such files itself
+NEWLY_UNDECODABLE = {"Q5_0", "Q5_1", "MXFP4", "NVFP4", "TQ1_0", "TQ2_0"}  # by that one
 # A key of the file without its family: how transformers' configs call it; the first that a config has counts.
 NAMES: dict[str, tuple[str, ...]] = {
     "vocab_size": ("vocab_size",),

