@@ -103,7 +103,8 @@ def _decoded(gguf: Path) -> tuple[Any, Any, list[str]]:
         if len(parts_of(gguf)) == 1:
             _link(gguf.resolve(), alone)
         else:
-            joined(gguf, alone)
+            with refusing("disk", f"The parts of {gguf.name} cannot be joined"):
+                joined(gguf, alone)
         with refusing("cannot-open", f"The file {gguf.name} cannot be opened"):
             header = read_header(alone, gguf.name)
             model, info, notes = _model(header, alone)

@@ -14,6 +14,9 @@ from explorer.model.gguf_header import Header
 from explorer.model.preflight import require
 
 FREQS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+READ = {"freq_base", "freq_base_swa", "dimension_count", "dimension_count_swa", "scale_linear", "scaling.finetuned"}
+READ |= {f"scaling.{name}" for name in ("type", "factor", "alpha", "attn_factor", "original_context_length")}
+READ |= {f"scaling.yarn_{name}" for name in ("ext_factor", "attn_factor", "beta_fast", "beta_slow", "log_multiplier")}
 THETA = 10_000.0  # where a file does not say
 NEAR = 2e-6  # relative, of float32 numbers that were worked out in another order
 LLAMA3_CONTEXTS = [2**power for power in range(4, 21)]

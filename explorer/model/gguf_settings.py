@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from explorer.model.gguf_header import Header, Value
-from explorer.model.gguf_rotary import rope_parameters
+from explorer.model.gguf_rotary import READ, rope_parameters
 from explorer.model.preflight import ModelRejected, require
 
 # Families whose files were opened and compared with the original, value by value (tests/model/test_gguf_families.py).
@@ -89,7 +89,7 @@ def settings(header: Header, config: Any) -> Settings:
     changes = _family(header, config) | _from_tensors(header, config)
     notes = []
     for key, value in header.own.items():
-        if key.startswith("rope.") or key == LAYERS:
+        if key == LAYERS or key.removeprefix("rope.") in READ:
             continue
         field = _field(config, NAMES.get(key, ()))
         if isinstance(value, tuple) and header.architecture in NEWLY_LOADED:

@@ -154,10 +154,10 @@ def test_a_value_that_means_nothing_is_let_pass(opened: Open, key: str, value: A
 
 
 def test_a_value_that_nobody_knows_is_named(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    ggufs.write(tmp_path / "model.gguf", "llama", ggufs.tiny("llama"), tokenizer, moon_phase=3)
+    ggufs.write(tmp_path / "model.gguf", "llama", ggufs.tiny("llama"), tokenizer, rope__moon_phase=3)
     place = told(locate(str(tmp_path / "model.gguf")), lambda _: None)
     again = told(locate(str(tmp_path / "model.gguf")), lambda _: None)
-    assert place.note == again.note and place.note.endswith("Of the file, moon_phase is not applied.")
+    assert place.note == again.note and place.note.endswith("Of the file, rope.moon_phase is not applied.")
 
 
 def test_falcon_with_several_key_value_heads_is_refused(opened: Open) -> None:
