@@ -3,8 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from explorer.model.gguf_settings import FAMILIES, NEWLY_LOADED, NEWLY_UNDECODAB
 from explorer.model.gguf_tokenizer import complete_tokenizer, end_tokens
 from explorer.model.loaders import config_of, gguf_tokenizer_of, model_of, quiet
 from explorer.model.memory import check_memory
-from explorer.model.preflight import refusing, require
+from explorer.model.preflight import ModelRejected, first_line, refusing, require
 from explorer.model.whole import check_whole, gguf_info
 from explorer.values.progress import Telling
 
@@ -105,7 +105,7 @@ def _decoded(gguf: Path) -> tuple[Any, Any, list[str]]:
         else:
             with refusing("disk", f"The parts of {gguf.name} cannot be joined"):
                 joined(gguf, alone)
-        with refusing("cannot-open", f"The file {gguf.name} cannot be opened"):
+        with _refusing(f"The file {gguf.name} cannot be opened"):
             header = read_header(alone, gguf.name)
             model, info, notes = _model(header, alone)
             info = gguf_info(model, info, files)
@@ -114,6 +114,17 @@ def _decoded(gguf: Path) -> tuple[Any, Any, list[str]]:
             _end(model, end_tokens(tokenizer, header))
     check_whole(model, info)
     return model, tokenizer, notes
+
+
+@contextmanager
+def _refusing(words: str) -> Iterator[None]:
+    """As `refusing`, but what was refused in a sentence of our own keeps it."""
+    try:
+        yield
+    except ModelRejected:
+        raise
+    except Exception as error:
+        raise ModelRejected("cannot-open", f"{words}: {first_line(error)}") from None
 
 
 def _model(header: Header, alone: Path) -> tuple[Any, Any, list[str]]:

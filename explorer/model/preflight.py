@@ -62,8 +62,6 @@ def refusing(code: str, words: str) -> Iterator[None]:
     """Whatever goes wrong inside is a ModelRejected: `words`, and the first line of what went wrong."""
     try:
         yield
-    except ModelRejected:
-        raise
     except Exception as error:  # the libraries raise many kinds for a broken or unknown model
         raise ModelRejected(code, f"{words}: {first_line(error)}") from None
 
