@@ -1,7 +1,10 @@
-"""Is this .gguf file whole, and sane? Decided from its header; what lies behind that is not read."""
+"""Is this .gguf file whole, and sane, and what does it say? From its header; what lies behind that is not read, but
+for tensors of a few numbers that are asked for by name."""
 
 import math
+import struct
 from collections.abc import Collection
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,12 @@ from explorer.model.preflight import (
     MAX_ELEMENTS,
     MAX_NAME,
     MIB,
-    ModelFiles,
     ModelRejected,
     Tensor,
     check_config,
     open_file,
     real_path,
     require,
-    summary,
 )
 
 MAX_HEADER, MAX_PART = 256 * MIB, 16 * MIB
@@ -29,17 +30,50 @@ GGML_TYPES = {  # number: name, elements in a block, bytes of a block
     14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292), 16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74),
     18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82),
     23: ("IQ4_XS", 256, 136), 29: ("IQ1_M", 256, 56), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
-    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 30: ("BF16", 1, 2)}  # fmt: skip
+    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 30: ("BF16", 1, 2),
+    39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36), 41: ("Q1_0", 128, 18)}  # fmt: skip
+UNDECODABLE = {"Q8_1", "Q8_K", "Q1_0", "F64", "I8", "I16", "I32", "I64"}  # by the gguf package
 KIND_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 8: 0, 10: 8, 11: 8, 12: 8}  # of a value, by its kind
-SIGNED, NOT_WHOLE = (1, 3, 5, 11), (6, 7, 12)
-STRING, ARRAY = 8, 9
+SIGNED = (1, 3, 5, 11)
+FLOAT, BOOLEAN, STRING, ARRAY, DOUBLE = 6, 7, 8, 9, 12
+MAX_LIST = 1024  # numbers of an array that is kept: one a block, not one a token
+Value = bool | int | float | str | tuple[Any, ...] | None
 
 
-def check_gguf(file: Path) -> ModelFiles:
-    """Refuse a .gguf file whose header is damaged, hostile or does not fit the file."""
-    real = real_path(file)
-    with open_file(real) as (stream, size):
-        return summary(*_header(stream, size, Path(file).name))
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a .gguf file says: its values by key, its tensors by name; and where its parts begin, in bytes."""
+
+    file: Path
+    name: str
+    architecture: str
+    values: dict[str, Value]
+    tensors: dict[str, Tensor]
+    values_end: int
+    data_start: int
+
+    @property
+    def own(self) -> dict[str, Value]:
+        """What is said of the architecture, without its name in the keys."""
+        start = f"{self.architecture}."
+        return {key.removeprefix(start): value for key, value in self.values.items() if key.startswith(start)}
+
+    def numbers(self, name: str) -> list[float]:
+        """A short float32 tensor; none where it is absent."""
+        if name not in self.tensors:
+            return []
+        begin, span, elements, dtype = self.tensors[name]
+        fine = dtype == "F32" and elements <= MAX_LIST
+        require(fine, "tensor-dtype", f"{self.name} holds {name}, which is no short list of float32 numbers")
+        with open_file(real_path(self.file)) as (stream, _):
+            stream.seek(self.data_start + begin)
+            return list(struct.unpack(f"<{elements}f", stream.read(span)))
+
+
+def read_header(file: Path, name: str = "") -> Header:
+    """Refuse a .gguf file whose header is damaged, hostile or does not fit the file; `name` is how it is called."""
+    with open_file(real_path(file)) as (stream, size):
+        return _header(stream, size, file, name or file.name)
 
 
 class _Reader:
@@ -66,47 +100,63 @@ class _Reader:
         require(name not in taken, "repeated-name", f"{self.bad} it has a name twice")
         return name
 
-    def value(self, kind: int) -> int | str | None:
-        """A whole number or the start of a text; of other kinds of value only the end matters here."""
+    def value(self, kind: int) -> Value:
+        """A number, the start of a text, or a short list of numbers; of other arrays only the end matters here."""
         if kind == STRING:
             return self.text()
         if kind != ARRAY:
             require(kind in KIND_BYTES, "gguf-kind", f"{self.bad} a value is of unknown kind")
-            number = self.number(KIND_BYTES[kind], kind in SIGNED)
-            return None if kind in NOT_WHOLE else number
+            return _number(kind, self.take(KIND_BYTES[kind]))
         kind, count = self.number(4), self.number(8)
         self.items -= count
         require(self.items >= 0 and kind in KIND_BYTES, "gguf-array", f"{self.bad} an array is too long or odd")
+        if kind != STRING and count <= MAX_LIST:
+            return tuple(_number(kind, self.take(KIND_BYTES[kind])) for _ in range(count))
         self.take(count * KIND_BYTES[kind])
         for _ in range(count if kind == STRING else 0):
             self.take(self.number(8))
         return None
 
 
-def _header(file: BufferedReader, size: int, name: str) -> tuple[object, dict[str, Tensor]]:
-    """Architecture and tensors, from the header of a .gguf file."""
+def _number(kind: int, raw: bytes) -> bool | int | float:
+    if kind == BOOLEAN:
+        return raw != b"\0"
+    if kind == DOUBLE:
+        return float(struct.unpack("<d", raw)[0])
+    if kind != FLOAT:
+        return int.from_bytes(raw, "little", signed=kind in SIGNED)
+    value = struct.unpack("<f", raw)[0]
+    # The shortest that is stored so: 1e-05, as the original config has it, and not 9.999999747378752e-06.
+    return next(
+        (short for digits in (6, 7, 8) if struct.pack("<f", short := float(f"{value:.{digits}g}")) == raw), value
+    )
+
+
+def _header(file: BufferedReader, size: int, path: Path, name: str) -> Header:
+    """What the header of a .gguf file says."""
     reader = _Reader(file, room := min(size, MAX_HEADER), name)
     number, bad = reader.number, reader.bad
     require(reader.take(4) == b"GGUF", "gguf-magic", f"{bad} it does not start with GGUF")
     require(number(4) in (2, 3), "gguf-version", f"{bad} its version is not 2 or 3, or it is big-endian")
     tensor_count, value_count = number(8), number(8)
     require(max(tensor_count, value_count) <= 2**16, "too-many", f"{bad} it lists too many things")
-    values: dict[str, Any] = {}
+    values: dict[str, Value] = {}
     for _ in range(value_count):
         key = reader.name(values)
         values[key] = reader.value(number(4))
+    values_end = room - reader.left
     architecture, alignment = values.get("general.architecture"), values.get("general.alignment", 32)
-    own = f"{architecture}."
-    check_config([{key.removeprefix(own): values[key] for key in values if key.startswith(own)}], name)
-    require(values.get("split.count") in (None, 0, 1), "gguf-split", f"{name} is one part of a split model")
-    require(alignment in {8 << power for power in range(10)}, "gguf-alignment", f"{bad} its alignment is wrong")
+    _check_sizes(f"{architecture}.", values, name)
+    right = type(alignment) is int and alignment in {8 << power for power in range(10)}
+    require(right, "gguf-alignment", f"{bad} its alignment is wrong")
     tensors: dict[str, Tensor] = {}
     for _ in range(tensor_count):
         key, dimensions = reader.name(tensors), number(4)
         require(1 <= dimensions <= 4, "tensor-shape", f"{bad} a tensor has not 1 to 4 dimensions")
         shape = [number(8) for _ in range(dimensions)]
         elements, kind, begin = math.prod(shape), number(4), number(8)
-        require(kind in GGML_TYPES, "tensor-dtype", f"{bad} a number format is unknown")
+        unknown = f"{name} uses the number format {kind}, which is unknown here; the file is newer, or damaged"
+        require(kind in GGML_TYPES, "tensor-dtype", unknown)
         dtype, block, span = GGML_TYPES[kind]
         sane = 0 < elements < MAX_ELEMENTS and shape[0] % block == 0
         require(sane, "tensor-shape", f"{bad} a tensor has an impossible shape")
@@ -115,6 +165,25 @@ def _header(file: BufferedReader, size: int, name: str) -> tuple[object, dict[st
     for begin, span, *_ in sorted(tensors.values()):
         require(end <= begin, "tensor-place", f"{bad} its tensors overlap")
         end = begin + span
-    start = -(-(room - reader.left) // alignment) * alignment
+    start = -(-(room - reader.left) // int(alignment)) * int(alignment)  # type: ignore[arg-type]
     require(tensors and start + end <= size, "file-size", f"{bad} it ends before its tensors do")
-    return architecture, tensors
+    odd = sorted({dtype for *_, dtype in tensors.values()} & UNDECODABLE)
+    require(not odd, "undecodable", f"{name} uses {', '.join(odd)}, which cannot be decoded here")
+    return Header(
+        file=path,
+        name=name,
+        architecture=architecture if isinstance(architecture, str) else "",
+        values=values,
+        tensors=tensors,
+        values_end=values_end,
+        data_start=start,
+    )
+
+
+def _check_sizes(own: str, values: dict[str, Value], name: str) -> None:
+    """Sizes that cannot be. Mamba says that it has 0 heads; a list holds a number for each block."""
+    given = {key.removeprefix(own): value for key, value in values.items() if key.startswith(own)}
+    lists = [(key, each) for key, value in given.items() if isinstance(value, tuple) for each in value if each != 0]
+    single = {key: value for key, value in given.items() if not isinstance(value, tuple)}
+    heads = {key for key in single if key.startswith("attention.head_count") and single[key] == 0}
+    check_config([{key: single[key] for key in single.keys() - heads}, *({key: each} for key, each in lists)], name)

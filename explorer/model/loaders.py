@@ -1,8 +1,9 @@
 """transformers' loaders as this program calls them: on a folder of this computer, running no code that lies there. The
 only importer of them."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto import modeling_auto as auto
 from transformers.utils import logging
@@ -64,9 +66,13 @@ def _parts(config: Any) -> list[Any]:
     return [part for part in parts.values() if getattr(part, "quantization_config", None) is not None]
 
 
+def config_of(folder: Path, **options: Any) -> Any:
+    return AutoConfig.from_pretrained(folder, **options, **SAFE)
+
+
 def empty_model_of(folder: Path) -> Any:
     """The model that a folder's config describes; its weights are on the meta device and take no memory."""
-    config = AutoConfig.from_pretrained(folder, **SAFE)
+    config = config_of(folder)
     with init_empty_weights(include_buffers=False), quiet():
         model = AutoModelForCausalLM.from_config(config, dtype=config.dtype, trust_remote_code=False)
     model.tie_weights()
@@ -83,8 +89,19 @@ def _work_out_buffers(model: Any) -> None:
     model.initialize_weights()
 
 
-def tokenizer_of(folder: Path, **options: Any) -> Any:
-    return AutoTokenizer.from_pretrained(folder, **options, **SAFE)
+def tokenizer_of(folder: Path) -> Any:
+    """A folder's own tokenizer.json as it is where the folder says so; otherwise as transformers sees fit: Qwen's class
+    cuts texts as Qwen does, whatever is in the file."""
+    with suppress(OSError, ValueError):
+        about = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        if about.get("tokenizer_class") == "TokenizersBackend" and (folder / "tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(folder, **SAFE)
+    return AutoTokenizer.from_pretrained(folder, **SAFE)
+
+
+def gguf_tokenizer_of(folder: Path, name: str) -> Any:
+    """The tokenizer that a .gguf file describes, and not what its family of models usually has."""
+    return PreTrainedTokenizerFast.from_pretrained(folder, gguf_file=name, **SAFE)
 
 
 def is_half(kind: str) -> bool:

@@ -9,26 +9,28 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from explorer.files import cache_folder
 from explorer.model import downloads
-from explorer.model.conversion import Step, converted, kept_for
-from explorer.model.gguf_header import check_gguf
+from explorer.model.conversion import Step, converted, forget_earlier, kept_for, kept_under, notes_of
+from explorer.model.gguf_parts import check_gguf, parts_of
 from explorer.model.preflight import ModelRejected
 from explorer.values.progress import Telling
 
 DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+WHEEL_FOLDER = "SmolLM2-135M-Instruct"
 WHEEL_NOTE = "This copy was stored in 4 bits once; the reference here is those values in bfloat16."
 GGUF_NOTE = "Opened from GGUF: the reference is its decoded values in bfloat16."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder with a model, and in words where it came from; `note` says what a reader must know about this copy."""
+    """A folder with a model, and in words where it came from; `note` says what a reader must know about this copy, and
+    `file` which .gguf file it was decoded from."""
 
     name: str
     source: str
     folder: Path
     note: str = ""
+    file: Path | None = None
 
 
 def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
@@ -40,17 +42,24 @@ def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
         path.exists()
     except (RuntimeError, OSError, ValueError):  # no such user, a name too long, a NUL
         raise ModelRejected("not-found", "That is not the name of a model or of a folder.") from None
+    if path.is_dir() and not (path / "config.json").exists():
+        path = _only_gguf(path)
     if path.is_dir():
         return at(folder=path.resolve(), source=f"the folder {path.name}")
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
         files = check_gguf(path)
         folder = yield from converted(path, kept_for(path), files.parameters, step)
-        return at(folder=folder, source=f"the file {path.name}", note=GGUF_NOTE)
+        return at(
+            folder=folder,
+            source=f"the file {path.name}",
+            note=" ".join([GGUF_NOTE, notes_of(folder)]).strip(),
+            file=path,
+        )
     if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
         raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
-    own = cache_folder() / "models" / "SmolLM2-135M-Instruct"
+    own = kept_under(WHEEL_FOLDER)
     wheel = f"the copy in the PyPI wheel {downloads.WHEEL} {downloads.WHEEL_VERSION}"
     kept = downloads.from_hub_before(name)
     if kept:
@@ -65,7 +74,19 @@ def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
     raise ModelRejected("not-found", f"{name!r} is not on this computer, and {problem}.")
 
 
+def _only_gguf(folder: Path) -> Path:
+    """The .gguf file of a folder that holds one and no config.json, by its first part; otherwise the folder."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
+    firsts = {parts_of(file)[0] for file in files}
+    if len(firsts) > 1:
+        names = f"{folder.name} holds {len(firsts)} .gguf files; name one of them, such as {files[0].name}."
+        raise ModelRejected("which-file", names)
+    return firsts.pop() if firsts else folder
+
+
 def _from_wheel(folder: Path, step: Step) -> Telling[Path]:
     with tempfile.TemporaryDirectory(prefix="size-explorer-") as scratch:
         gguf = yield from downloads.from_pypi(Path(scratch))
-        return (yield from converted(gguf, folder, check_gguf(gguf).parameters, step))
+        yield from converted(gguf, folder, check_gguf(gguf).parameters, step)
+    forget_earlier(WHEEL_FOLDER)  # not sooner: without a network it could not be made anew
+    return folder

@@ -24,6 +24,7 @@ MAX_HEADERS = 16 * MIB  # of all shards together, so that a thousand headers can
 MAX_SHARDS, MAX_TENSORS = 1000, 100_000
 MAX_NAME = 512  # characters of a tensor's name
 MAX_ELEMENTS = 2**48  # of a tensor
+POINTER = b"version https://git-lfs.github.com/spec/"  # what Git leaves in place of a large file
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would otherwise last until somebody writes to it
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 TOKENIZERS = ("tokenizer", "vocab", "merges", "added_tok", "special_tok", "spiece", "sentencepiece", "chat_")
@@ -155,6 +156,9 @@ def open_file(path: Path) -> Iterator[tuple[BufferedReader, int]]:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NO_WAIT)) as file:
             status = os.fstat(file.fileno())
             require(stat.S_ISREG(status.st_mode), "special-file", f"{path.name} is not an ordinary file")
+            pointer = file.peek(len(POINTER)).startswith(POINTER)
+            lfs = f"{path.name} is a Git LFS pointer, not the file itself; fetch it with git lfs pull"
+            require(not pointer, "git-lfs", lfs)
             yield file, status.st_size
     except OSError:
         raise ModelRejected("unreadable", f"{path.name} is missing or cannot be read.") from None

@@ -31,16 +31,18 @@ def check_whole(model: Any, info: Mapping[str, Iterable[Any]]) -> None:
     for key, value in model.config.to_dict().items():
         if isinstance(value, float) and not (math.isfinite(value) and (value >= 0 or "eps" not in key)):
             raise ModelRejected("not-finite", f"The file is damaged: its {key} cannot be {value}.")
-    # Buffers that are not in the file are worked out from its config, and show what is wrong there.
-    for name, tensor in chain(model.state_dict().items(), model.named_buffers()):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+    stored = model.state_dict()
+    for name, tensor in chain(stored.items(), model.named_buffers()):
+        # What is not in the file is worked out from its config. A mask may well be minus infinity, a frequency not.
+        wrong = torch.isfinite(tensor).logical_not() if name in stored or "freq" in name else torch.isnan(tensor)
+        if tensor.is_floating_point() and wrong.any():
             raise ModelRejected("not-finite", f"The file is damaged: {name} holds values that are not numbers.")
 
 
 def gguf_info(model: Any, info: Mapping[str, Iterable[Any]], files: ModelFiles) -> Mapping[str, Iterable[Any]]:
     """The loading information of a .gguf file, completed: the older of transformers' two loaders drops tensors that it
     does not know, and leaves zeros where one of two halves is absent."""
-    if getattr(model.hf_quantizer, "supported", True):
+    if getattr(getattr(model, "hf_quantizer", None), "supported", True):
         return info
     loader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     kind = loader.TENSOR_PROCESSORS.get(files.architecture, loader.TensorProcessor)

@@ -4,7 +4,6 @@ once, and met by settings of ours on the same bytes of text and in the same minu
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -13,6 +12,7 @@ from explorer.layers.targets import targets
 from explorer.measure import bytewise, cost, size
 from explorer.measure.speed import Stopwatch, time_in_turns
 from explorer.model import exporting, opening, places
+from explorer.model.gguf_parts import gguf_bytes
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import check_folder
 from explorer.model.writing import context_length, prompt_ids, stream
@@ -54,8 +54,8 @@ def open_rival(place: places.Place, device: str = "cpu") -> Rival:
     found = targets(base)
     kept = size.Predictor(base, found).predict(recipe, allotted)
     stored = check_folder(place.folder, quantized=True).tensor_bytes
-    if place.name.endswith(".gguf"):
-        stored, note = Path(place.name).expanduser().stat().st_size, GGUF_NOTE
+    if place.file:
+        stored, note = gguf_bytes(place.file), GGUF_NOTE
     return Rival(
         name=place.name,
         model=model,

