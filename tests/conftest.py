@@ -23,6 +23,7 @@ from transformers import (  # noqa: E402
     PreTrainedTokenizerFast,
 )
 
+from explorer.files import cache_folder  # noqa: E402
 from explorer.layers.storage import Spec, Stored, encode  # noqa: E402
 from explorer.methods import prune  # noqa: E402
 from explorer.model import opening  # noqa: E402
@@ -151,7 +152,7 @@ def facts_of() -> Callable[[torch.nn.Module], Facts]:
         if id(model) not in known:
             facts, noise = Facts(), torch.Generator().manual_seed(5)
             windows = [torch.randint(2, 300, (1, 48), generator=noise) for _ in range(10)]
-            list(facts.calibrate(model, windows)), list(facts.weigh_outputs(model)), list(facts.prepare(model))
+            list(facts.calibrate(model, windows)), list(facts.prepare(model))
             known[id(model)] = model, facts
         return known[id(model)][1]
 
@@ -201,10 +202,11 @@ def everything() -> list[Recipe]:
 
 @pytest.fixture(scope="session")
 def known_facts(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that preparing the tiny llama leaves, worked out once a session."""
+    """The folder that preparing the tiny llama leaves, worked out once a session."""
     bench = Workbench(str(folders["llama"]), texts=TEXTS).load()
     list(bench.prepare())
-    return Path(shutil.copy(bench.facts.file, tmp_path_factory.mktemp("known")))
+    folder = cache_folder() / "facts" / bench.fingerprint
+    return Path(shutil.copytree(folder, tmp_path_factory.mktemp("known") / folder.name))
 
 
 @pytest.fixture
@@ -215,8 +217,7 @@ def unprepared(folders: dict[str, Path]) -> Workbench:
 @pytest.fixture
 def workbench(folders: dict[str, Path], known_facts: Path, cache: Path) -> Workbench:
     """Prepared before."""
-    (cache / "facts").mkdir(parents=True, exist_ok=True)
-    shutil.copy(known_facts, cache / "facts")
+    shutil.copytree(known_facts, cache / "facts" / known_facts.name)
     bench = Workbench(str(folders["llama"]), texts=TEXTS).load()
     assert bench.prepared == 1
     return bench

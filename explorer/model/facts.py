@@ -145,7 +145,7 @@ class Facts:
         """
         whole = Gather(model)
         groups = in_groups(whole.layers, whole.bytes_of, _room(model, SUMS))
-        self._input_of, ids_of, done = whole.input_of, torch.cat([window[0] for window in windows]), 0
+        self._input_of, done = whole.input_of, 0
         for number, group in enumerate(groups):
             gather = whole if len(groups) == 1 else Gather(model, group, last=number == len(groups) - 1)
             announced = len(groups) > 1
@@ -154,7 +154,7 @@ class Facts:
                 done += 1
                 if gather.tokens >= first and not announced and place < len(windows):
                     announced = True
-                    self._take_up(gather.means(last=False), gather.tokens)
+                    self._take_up(gather.means(last=False), windows, gather.tokens)
                 if place < len(windows):
                     yield done / (len(groups) * len(windows))
             if number == 0:
@@ -162,18 +162,18 @@ class Facts:
             self._put_away(group, gather.means(last=True))
             if number < len(groups) - 1:
                 yield done / (len(groups) * len(windows))
-        self._kept["calibration|ids"] = ids_of
-        self._kept["calibration|lengths"] = torch.tensor([window.shape[1] for window in windows])
-        self.tokens = sum(window.shape[1] for window in windows)
+        self._take_up(iter(()), windows, sum(window.shape[1] for window in windows))
         silent = sum(not self.calibrated(target.name) for target in whole.layers)
         self.notes = [f"{silent} experts' matrices got no token: data-free methods serve them."] if silent else []
         yield 1.0
 
-    def _take_up(self, means: Iterator[tuple[str, Tensor]], tokens: int) -> None:
-        """Of a part of the text, for those who cannot wait."""
+    def _take_up(self, means: Iterator[tuple[str, Tensor]], windows: Sequence[Tensor], tokens: int) -> None:
+        """What so many tokens told: of a part of the text, for those who cannot wait, or of all."""
         self._kept.forget()
         for key, tensor in means:
             self._kept[key] = tensor
+        self._kept["calibration|ids"] = torch.cat([window[0] for window in windows])
+        self._kept["calibration|lengths"] = torch.tensor([window.shape[1] for window in windows])
         self.tokens = tokens
 
     def _put_away(self, group: Sequence[Target], means: Iterator[tuple[str, Tensor]]) -> None:
@@ -365,6 +365,17 @@ class ReducedFacts(Facts):
         if found is None or kept is None:
             return found
         return found[kept][:, kept] if found.dim() == 2 else found[kept]
+
+
+def least_bytes(model: nn.Module) -> int:
+    """Memory that calibrating and working out one block takes at least: the sums of the one with the most, and some
+    squares of its widest matrix."""
+    gather = Gather(model)
+    blocks: dict[int, int] = {}
+    for target in gather.layers:
+        blocks[target.block] = blocks.get(target.block, 0) + gather.bytes_of(target)
+    widest = max((max(target.shape) for target in gather.layers), default=0)
+    return max(blocks.values(), default=0) + 4 * 4 * widest**2
 
 
 def _room(model: nn.Module, share: float) -> int:

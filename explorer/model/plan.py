@@ -43,14 +43,17 @@ def plans(found: Iterable[Target], recipe: Recipe, allotted: Allotment = NOTHING
     embedding means both."""
     targets = list(found)
     places = 1 + max((target.block for target in targets), default=-1)
-    kinds = {target.name: target for target in targets}
     tied = [target for target in targets if target.tied_to and target.kind == "head"]
+    owners = {
+        t.tied_to: replace(t, name=t.tied_to, kind="embedding") for t in tied
+    }  # where the table is not among them
+    owners |= {target.name: target for target in targets}
     heads = {name: target.name for target in tied for name in (target.name, target.tied_to)}
     made: dict[tuple[object, ...], Plan] = {}  # most matrices are asked the same
     usual: dict[str, Setting] = {}
     planned = {}
     for matrix in targets:
-        t = kinds[matrix.tied_to] if matrix.tied_to else matrix
+        t = owners[matrix.tied_to] if matrix.tied_to else matrix
         name, kind = t.name, t.kind
         setting = usual.get(kind)
         if setting is None:

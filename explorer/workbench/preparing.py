@@ -14,7 +14,8 @@ from torch import nn
 
 from explorer import assets
 from explorer.model.calibrating import windows_of
-from explorer.model.facts import Facts
+from explorer.model.facts import Facts, least_bytes
+from explorer.model.memory import SHARE, free_bytes
 from explorer.model.writing import context_length
 
 PATIENCE = 2.0  # seconds after a visitor's last move: who moves one slider often moves on
@@ -58,6 +59,14 @@ class Preparation:
     def _work(self) -> Iterator[float]:
         started = time.perf_counter()
         model, facts = self._model, self._facts
+        need, free = least_bytes(model), free_bytes()
+        if need > SHARE * free:
+            self.note = (
+                f"Calibration would need {need / 1e9:,.1f} GB of memory for its largest block, and "
+                f"{free / 1e9:,.1f} GB are free: rounding to nearest, zeros by size and plain factors work, what asks "
+                "for inputs does not."
+            )
+            return
         length = min(512, context_length(model))
         windows = windows_of(self._tokenizer, assets.texts("calibration"), length=length)
         stages = (facts.calibrate(model, windows), facts.prepare(model))

@@ -69,7 +69,7 @@ def known() -> dict[str, tuple[nn.Module, Facts]]:
             if parameter.dim() > 1 or name.endswith("bias"):
                 nn.init.normal_(parameter, std=0.15)
         windows = [torch.randint(2, 300, (1, 40)) for _ in range(6)]
-        list(facts.calibrate(model, windows)), list(facts.weigh_outputs(model)), list(facts.prepare(model))
+        list(facts.calibrate(model, windows)), list(facts.prepare(model))
         found[family] = model, facts
     return found
 

@@ -6,6 +6,7 @@ from transformers import (
     AutoModelForCausalLM,
 )
 
+from explorer.layers.uniform import uniform
 from explorer.model.opening import Loaded
 from explorer.model.structure import reduce
 from tests.model.smaller import Seen, logits
@@ -14,7 +15,7 @@ from tests.model.smaller import Seen, logits
 def test_gpt2_opened_as_linear_layers_is_cut_alike(gpt2: Loaded, ids: Tensor) -> None:
     plain = AutoModelForCausalLM.from_pretrained(gpt2.folder).eval()
     found = []
-    for base in (plain, gpt2.model):
+    for base in (uniform(plain), gpt2.model):
         with torch.no_grad():
             seen = Seen(base)
             seen.drop_scores = torch.tensor([0.0, 1.0])

@@ -73,8 +73,8 @@ def test_fp8_experts_are_decoded_before_they_are_put_together(folders: dict[str,
     layer, parts = "model.layers.0.mlp.experts", ("gate", "up", "down")
     for expert in (0, 1):
         gate, up, down = (exact[f"{layer}.{expert}.{part}_proj.weight"] for part in parts)
-        assert torch.equal(state[f"{layer}.gate_up_proj"][expert], torch.cat([gate, up]))
-        assert torch.equal(state[f"{layer}.down_proj"][expert], down)
+        assert torch.equal(state[f"{layer}.gate_up_proj.{expert}.weight"], torch.cat([gate, up]))
+        assert torch.equal(state[f"{layer}.down_proj.{expert}.weight"], down)
 
 
 def mxfp4(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,7 +28,7 @@ def test_facts_are_prepared_once_and_taken_up_at_the_next_start(unprepared: Work
     again = Workbench(unprepared.name).load()
     assert again.prepared == 1 and again.seconds["prepare"] == 0
     assert ids_of(again, FREE) == before and ids_of(again, INFORMED) == informed
-    file = next((cache / "facts").iterdir())
+    file = next((cache / "facts").iterdir()) / "inputs-0000.safetensors"
     file.unlink()  # the others' facts are pages of it
     file.write_bytes(b"damaged")
     assert Workbench(unprepared.name).load().prepared == 0
@@ -75,4 +75,4 @@ def test_preparing_leaves_the_modes_of_its_thread_alone(unprepared: Workbench) -
 def test_a_model_too_large_to_prepare_says_so(unprepared: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explorer.workbench.preparing.free_bytes", lambda: 0)
     assert list(unprepared.prepare()) == [] and unprepared.prepared == 0
-    assert "Too little memory" in " ".join(unprepared.notes())
+    assert "of memory for its largest block" in " ".join(unprepared.notes())

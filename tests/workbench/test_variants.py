@@ -25,7 +25,8 @@ SLOW = Recipe(bits=3, quant="gptq", residual_rank=8)
 @pytest.fixture
 def variants(llama: Loaded, facts_of: FactsOf, tmp_path: Path) -> Variants:
     facts = copy.deepcopy(facts_of(llama.model))
-    facts.save(tmp_path / "facts")
+    facts._kept.folder = tmp_path / "facts"
+    facts.save()
     return Variants(llama.model, facts, tmp_path / "variants")
 
 
