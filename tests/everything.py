@@ -152,3 +152,86 @@ def _recipe(bench: Workbench, recipe: Recipe, folder: Path) -> str | None:
         first, second = (model(input_ids=ids, use_cache=False).logits for model in (variant.model, again))
     apart = (first.float() - second.float()).abs().max().item()
     return None if torch.equal(first, second) else f"fault: the export's logits differ by {apart:.3g}"
+
+
+def of_type(kind: str, recipes: dict[str, Recipe] | None = None, seconds: int = 150) -> Outcome:
+    """A tiny random model of this type, built, saved and taken through everything, within so many seconds."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    home = Path(tempfile.mkdtemp(prefix="family-"))
+    try:
+        try:
+            model: Any = families.model_of(kind)
+        except Exception as fault:  # noqa: BLE001
+            return Outcome(kind, built=str(fault).strip().splitlines()[0][:160])
+        with quiet():
+            model.save_pretrained(home / "model")
+        byte_tokenizer().save_pretrained(home / "model")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SIZE_EXPLORER_CACHE", str(home / "cache"))
+            return everything(kind, home / "model", RECIPES if recipes is None else recipes)
+    except TimeoutError:
+        return Outcome(kind, parts={"time": f"fault: longer than {seconds} s"})
+    finally:
+        signal.alarm(0)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def document(outcomes: list[Outcome]) -> str:
+    """docs/FAMILIES.md: what works, what is refused, and why."""
+    built = [each for each in outcomes if not each.built]
+    opened = [each for each in built if not each.refused]
+    whole = [each for each in opened if not each.faults]
+    head = f"""# Families
+
+Written by `python -m tests.everything docs/FAMILIES.md`: a tiny random model of every causal type that transformers
+{transformers.__version__} knows ({len(outcomes)}), built from its config class, opened, compared with plain transformers
+(600 positions, bit for bit), calibrated, made smaller in ten ways ({", ".join(RECIPES)}), written with, judged, timed,
+exported and opened again with equal predictions. Predicted, stored and exported bytes are equal throughout.
+
+{len(built)} can be built here; {len(built) - len(opened)} of them are refused at opening, in one sentence; of the other
+{len(opened)}, **{len(whole)} work**. "–" is a cut that the family has no setting for, refused in one sentence (below).
+
+| type | {" | ".join(RECIPES)} |
+| --- |{" --- |" * len(RECIPES)}
+"""
+    lines = [f"| {each.kind} | {' | '.join(_mark(each.parts.get(name, '')) for name in RECIPES)} |" for each in opened]
+    said = [f"- **{each.kind}**: {each.refused}" for each in built if each.refused]
+    cuts = [
+        f"- **{each.kind}**, {name}: {what.removeprefix('refused: ')}"
+        for each in opened
+        for name, what in each.parts.items()
+        if what.startswith("refused")
+    ]
+    faults = [f"- **{each.kind}**, {name}: {what}" for each in opened for name, what in each.faults.items()]
+    missing = [f"- **{each.kind}**: {each.built}" for each in outcomes if each.built]
+    sections = {
+        "Refused at opening": said,
+        "Cuts that a family has no setting for": cuts,
+        "What does not work": faults,
+        "What could not be built here, so was not tried": missing,
+    }
+    text = head + "\n".join(lines) + "\n"
+    for title, rows in sections.items():
+        text += f"\n## {title}\n\n" + ("\n".join(rows) or "Nothing.") + "\n"
+    return text
+
+
+def _mark(what: str) -> str:
+    return "yes" if what == "works" else "–" if what.startswith("refused") else "**no**"
+
+
+def main(file: Path) -> None:
+    """Every type in a process pool of two; the document in place of `file`."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        outcomes = list(pool.map(of_type, families.types()))
+    file.write_text(document(outcomes), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -52,6 +52,8 @@ def _measure(options: argparse.Namespace) -> None:
     long = {"prompt_tokens": options.prompt_tokens, "batch": options.batch}
     workbench = open_model(options)
     prepare(workbench, recipes)
+    for note in workbench.notes():
+        print(f"note: {note}", file=sys.stderr)
     for recipe in recipes:
         build(workbench, recipe)
         record = workbench.measure(recipe, tokens=options.tokens or 10**9, rounds=options.rounds, **long)
@@ -109,6 +111,11 @@ def _table(record: Measurement) -> str:
         f"   {quality.tokens:,} tokens",
         f"  cost        {record.cost.flops_per_token.value / 1e9:8.3f} GFLOP per token",
     ]
+    if size.active_parameters and size.active_bytes:
+        lines.append(
+            f"  experts     a token meets {size.active_parameters.value / 1e6:.1f} M weights, "
+            f"{size.active_bytes.value / 1e6:.1f} MB of the file"
+        )
     return "\n".join(lines + [f"  note        {note}" for note in size.notes])
 
 

@@ -155,10 +155,13 @@ def siblings(model: nn.Module) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def untouched(model: nn.Module, smallest: int = 100_000) -> list[str]:
-    """Large parameters that no target covers (position tables, towers): left alone, and named on the page."""
-    covered = {f"{target.name}.weight" for target in targets(model)}
-    return [n for n, p in model.named_parameters() if p.dim() > 1 and p.numel() >= smallest and n not in covered]
+def untouched(model: nn.Module, least: float = 0.001) -> tuple[list[str], float]:
+    """Names of the parameters that no target covers and that hold at least this share of the bytes (position tables,
+    towers, tables that are not only looked up), and the share of all that is not covered."""
+    covered = {id(model.get_submodule(target.name).weight) for target in targets(model)}
+    left = {name: p.nbytes for name, p in model.named_parameters() if id(p) not in covered}
+    total = sum(p.nbytes for p in model.parameters())
+    return [name for name, count in left.items() if count >= least * total], sum(left.values()) / total
 
 
 def _shape(weight: Tensor) -> tuple[int, int]:

@@ -29,7 +29,7 @@ def flops_per_token(
     `attention_width` = layers × heads × head size: scores and mixing take 2 × 2 × width × tokens.
     """
     attention = 4 * attention_width * context
-    executed = useful = attention
+    executed = useful = float(attention)
     planned = plans(found, recipe, allotted)
     for target in found:
         if target.kind == "embedding":  # a lookup, not a product; hidden states turned behind it and before the head
@@ -37,8 +37,9 @@ def flops_per_token(
             executed, useful = executed + turns, useful + turns
             continue
         factors = planned[target.name].all() or ((target.shape, DENSE),)
-        executed += sum(2 * rows * columns for (rows, columns), _ in factors)
-        useful += sum(2 * kept_values(shape, spec) for shape, spec in factors)
+        met = target.active / target.experts if target.experts else 1
+        executed += met * sum(2 * rows * columns for (rows, columns), _ in factors)
+        useful += met * sum(2 * kept_values(shape, spec) for shape, spec in factors)
     return Cost(
         flops_per_token=Reading(value=executed, unit="FLOP", how="calculated"),
         useful_flops_per_token=Reading(value=useful, unit="FLOP", how="calculated"),

@@ -3,15 +3,17 @@
 import math
 import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from explorer.layers import storage
+from explorer.layers.experts import Stack
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear
 from explorer.layers.storage import BitsAndBytes, Dense, Quantized, Sparse, Spec, Stored, tensors_of
-from explorer.layers.targets import Target, weight_of
+from explorer.layers.targets import Target, active_experts, weight_of
 from explorer.model.plan import NOTHING, Allotment, plans
 from explorer.values.footprint import Breakdown, Footprint
 from explorer.values.reading import How, Reading
@@ -40,8 +42,16 @@ def read_bytes(model: nn.Module) -> int:
     head multiplies by the same tensor."""
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding | CompressedEmbedding)]
     inside = {id(part) for table in tables for part in table.modules()}
-    products = [m for m in model.modules() if id(m) not in inside]
-    tensors = [t for m in products for t in [*m.parameters(recurse=False), *m.buffers(recurse=False)]]
+    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    apart = {id(part) for stack in stacks for part in stack.modules()}
+    rest = _held([m for m in model.modules() if id(m) not in inside | apart])
+    config: Any = getattr(model, "config", None)
+    met = (active_experts(config.get_text_config(), s.experts) / s.experts * _held(s.modules()) for s in stacks)
+    return rest + int(sum(met))
+
+
+def _held(modules: Iterable[nn.Module]) -> int:
+    tensors = [t for m in modules for t in [*m.parameters(recurse=False), *m.buffers(recurse=False)]]
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
@@ -73,6 +83,7 @@ class Predictor:
     def predict(self, recipe: Recipe, allotted: Allotment = NOTHING) -> Footprint:
         """File bytes, parameters and ratio of a recipe, without touching a weight."""
         total, parameters = self.bytes, self.parameters
+        idle_bytes = idle_parameters = 0.0  # of experts that a token does not meet
         parts: dict[str, int] = {}
         planned = plans(self.targets, recipe, allotted)
         for target in self.targets:
@@ -81,14 +92,26 @@ class Predictor:
                 continue  # it costs nothing of its own
             element = self.element_bytes[target.name]
             before = after = rows * columns * element
+            held = rows * columns
             if plan.factors:
                 after = sum(storage.stored_bytes(shape, spec, element) for shape, spec in plan.all())
                 after += columns * element if plan.scaled else 0
                 total += after - before
-                parameters += sum(kept_values(shape, spec) for shape, spec in plan.all()) - rows * columns
+                held = sum(kept_values(shape, spec) for shape, spec in plan.all())
+                parameters += held - rows * columns
+            if target.experts:
+                idle_bytes += after * (1 - target.active / target.experts)
+                idle_parameters += held * (1 - target.active / target.experts)
             parts[target.kind] = parts.get(target.kind, 0) + after
         parts["rest"] = total - sum(parts.values())
-        return footprint(total, parameters, self.original, total, "calculated", parts)
+        found = footprint(total, parameters, self.original, total, "calculated", parts)
+        if not idle_bytes:
+            return found
+        return replace(
+            found,
+            active_parameters=Reading(value=parameters - idle_parameters, unit="weights", how="calculated"),
+            active_bytes=Reading(value=total - idle_bytes, unit="bytes", how="calculated"),
+        )
 
 
 def kept_values(shape: tuple[int, int], spec: Spec) -> int:

@@ -275,11 +275,7 @@ def felt(
         with torch.inference_mode(False), torch.enable_grad():
             with WideAttention():
                 logits = model(input_ids=ids.to(device_of(model)), use_cache=False).logits[0]
-            slope = logits.detach().float().softmax(-1)  # of the cross entropy: probabilities, less 1 at the label
-            noise = torch.Generator().manual_seed(seed)
-            labels = draw(slope, noise)
-            slope.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=slope.dtype))
-            logits.backward(slope.to(logits.dtype))
+            logits.backward(_slope_of(logits.detach(), torch.Generator().manual_seed(seed)))
     finally:
         _let_go(model)
         for handle in hooks:
@@ -304,6 +300,16 @@ def _let_go(model: nn.Module) -> None:
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and value.requires_grad:
                 setattr(module, name, value.detach())
+
+
+def _slope_of(logits: Tensor, noise: torch.Generator) -> Tensor:
+    """Of the cross entropy with drawn labels: probabilities, less 1 at the label; some rows at a time."""
+    slopes = torch.empty_like(logits)
+    for rows, part in zip(torch.split(slopes, 64), torch.split(logits, 64), strict=True):
+        slope = part.float().softmax(-1)
+        labels = draw(slope, noise)
+        rows.copy_(slope.scatter_add_(1, labels, torch.full_like(labels, -1, dtype=slope.dtype)))
+    return slopes
 
 
 def draw(probabilities: Tensor, noise: torch.Generator) -> Tensor:

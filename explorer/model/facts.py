@@ -22,7 +22,7 @@ VERSION = "8"
 KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for
 ABOUT = "about"  # the file that is written last: what says that the others are whole
 SUMS, SLOPES = 1.6, 0.8  # times the model's weights: what sums of one pass may take, and gradients beside a graph
-LEAST_ROOM = 700_000_000
+LEAST_ROOM, EARLY = 700_000_000, 600_000_000  # up to which sums are copied for those who cannot wait
 WORKED_OUT = 1_200_000_000  # weights up to which ranks and spectra are worked out beforehand
 
 
@@ -148,7 +148,7 @@ class Facts:
         self._input_of, done = whole.input_of, 0
         for number, group in enumerate(groups):
             gather = whole if len(groups) == 1 else Gather(model, group, last=number == len(groups) - 1)
-            announced = len(groups) > 1
+            announced = len(groups) > 1 or sum(map(gather.bytes_of, group)) > EARLY
             for place, ids in enumerate(windows, 1):
                 gather.run(ids)
                 done += 1

@@ -7,13 +7,16 @@ from explorer.values.reading import Reading
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What a model costs to keep. `parts` are file bytes by part; the notes say why a saving is not there."""
+    """What a model costs to keep. `parts` are file bytes by part; the notes say why a saving is not there. Where there
+    are experts, a token meets the `active` parameters alone."""
 
     file_bytes: Reading
     parameters: Reading
     compression_ratio: Reading
     predicted_bytes: Reading
     resident_bytes: Reading | None = None
+    active_parameters: Reading | None = None
+    active_bytes: Reading | None = None
     parts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -34,6 +34,8 @@ class Measurement:
                 "parameters": int(size.parameters.value),
                 "compression_ratio": size.compression_ratio.value,
                 "predicted_bytes": int(size.predicted_bytes.value),
+                "active_parameters": int(size.active_parameters.value) if size.active_parameters else None,
+                "active_bytes": int(size.active_bytes.value) if size.active_bytes else None,
                 "parts": size.parts,
                 "notes": list(size.notes),
             },

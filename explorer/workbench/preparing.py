@@ -13,11 +13,13 @@ from typing import Any
 from torch import nn
 
 from explorer import assets
-from explorer.model.calibrating import windows_of
+from explorer.layers.targets import targets
+from explorer.model.calibrating import ALL_TOKENS, windows_of
 from explorer.model.facts import Facts, least_bytes
 from explorer.model.memory import SHARE, free_bytes
 from explorer.model.writing import context_length
 
+SMALL, FEWEST = 300_000_000, 4096  # weights up to which all tokens are calibrated on, and tokens for the largest
 PATIENCE = 2.0  # seconds after a visitor's last move: who moves one slider often moves on
 
 
@@ -68,7 +70,8 @@ class Preparation:
             )
             return
         length = min(512, context_length(model))
-        windows = windows_of(self._tokenizer, assets.texts("calibration"), length=length)
+        tokens = tokens_for(model)
+        windows = windows_of(self._tokenizer, assets.texts("calibration"), tokens, length)
         stages = (facts.calibrate(model, windows), facts.prepare(model))
         for part, stage in enumerate(stages):
             level = facts.tokens
@@ -79,6 +82,8 @@ class Preparation:
                 self.done = min((part + share) / len(stages), 0.999)
                 yield self.done
         self._step(self._better)
+        if tokens < ALL_TOKENS:
+            facts.notes.append(f"Calibrated on {facts.tokens:,} tokens, since a model of this size takes long.")
         self._step(facts.save)
         self.done, self.note = 1.0, " ".join(facts.notes)
         self.seconds = time.perf_counter() - started
@@ -118,3 +123,9 @@ class Preparation:
         finally:
             self._visitors -= 1
             self.moved()
+
+
+def tokens_for(model: nn.Module) -> int:
+    """Tokens to calibrate on: fewer for larger models, as the time for each token goes up."""
+    weights = sum(target.shape[0] * target.shape[1] for target in targets(model) if target.block >= 0)
+    return max(FEWEST, int(ALL_TOKENS * min(1.0, SMALL / max(weights, 1)) ** 0.5))

@@ -220,6 +220,9 @@ class Variants:
             size.resident_bytes(model),
             notes,
         )
+        footprint = replace(
+            footprint, active_parameters=predicted.active_parameters, active_bytes=predicted.active_bytes
+        )
         self._ready[recipe] = Variant(
             recipe=recipe,
             model=model,

@@ -23,6 +23,7 @@ from explorer.measure import cost, machine, quality
 from explorer.measure.evaluator import Evaluator
 from explorer.model import exporting, opening, teach
 from explorer.model.facts import Facts, fingerprint
+from explorer.model.forward import cache_word
 from explorer.model.places import DEFAULT
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
@@ -132,10 +133,13 @@ class Workbench(Measuring):
 
     def notes(self) -> list[str]:
         """What a reader must know about this model: its copy, and what is left alone."""
-        left = untouched(self.loaded.model)
+        left, share = untouched(self.loaded.model)
         notes = [note for note in (self.loaded.note, self.preparation.note) if note]
         if left:
-            notes.append(f"Left as they are: {', '.join(left[:3])}{' and more' if len(left) > 3 else ''}.")
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            notes.append(f"Left as they are, {share:.1%} of the bytes: {', '.join(left[:3])}{more}.")
+        if not cache_word(self.loaded.model):
+            notes.append("This family goes on without a cache here: each further token reads the whole text again.")
         return notes
 
     # weights that are really changed, and really run
