@@ -63,6 +63,10 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
+    return byte_tokenizer()
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
     """256 bytes, a few merges, <s> and </s>: 300 tokens."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,13 +1,21 @@
 """One model of a type, through everything that the program does with models: opened, calibrated, made smaller in ten
 ways, written with, exported and opened again."""
 
+import multiprocessing
+import shutil
+import signal
+import sys
+import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -20,7 +28,8 @@ from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
 from explorer.workbench import preparing
 from explorer.workbench.workbench import Workbench
-from tests.conftest import TEXTS
+from tests import families
+from tests.conftest import TEXTS, byte_tokenizer
 
 RECIPES = {
     "bits": Recipe(bits=4, head_bits=4),
@@ -42,6 +51,7 @@ class Outcome:
     """What a type does: refused at opening in one sentence, or by part "works", a refusal, or what went wrong."""
 
     kind: str
+    built: str = ""  # why it was not
     refused: str = ""
     parts: dict[str, str] = field(default_factory=dict)
 
@@ -189,8 +199,8 @@ def document(outcomes: list[Outcome]) -> str:
     head = f"""# Families
 
 Written by `python -m tests.everything docs/FAMILIES.md`: a tiny random model of every causal type that transformers
-{transformers.__version__} knows ({len(outcomes)}), built from its config class, opened, compared with plain transformers
-(600 positions, bit for bit), calibrated, made smaller in ten ways ({", ".join(RECIPES)}), written with, judged, timed,
+{transformers.__version__} knows ({len(outcomes)}), built from its config class, opened, compared with plain
+transformers (600 positions, bit for bit), calibrated, made smaller in ten ways ({", ".join(RECIPES)}), written with, judged, timed,
 exported and opened again with equal predictions. Predicted, stored and exported bytes are equal throughout.
 
 {len(built)} can be built here; {len(built) - len(opened)} of them are refused at opening, in one sentence; of the other
