@@ -200,8 +200,8 @@ def document(outcomes: list[Outcome]) -> str:
 
 Written by `python -m tests.everything docs/FAMILIES.md`: a tiny random model of every causal type that transformers
 {transformers.__version__} knows ({len(outcomes)}), built from its config class, opened, compared with plain
-transformers (600 positions, bit for bit), calibrated, made smaller in ten ways ({", ".join(RECIPES)}), written with, judged, timed,
-exported and opened again with equal predictions. Predicted, stored and exported bytes are equal throughout.
+transformers (600 positions, bit for bit), calibrated, made smaller in ten ways ({", ".join(RECIPES)}), written with,
+judged, timed, exported and opened again with equal predictions. Predicted, stored and exported bytes are equal throughout.
 
 {len(built)} can be built here; {len(built) - len(opened)} of them are refused at opening, in one sentence; of the other
 {len(opened)}, **{len(whole)} work**. "–" is a cut that the family has no setting for, refused in one sentence (below).

@@ -81,7 +81,9 @@ OWN: dict[str, dict[str, Any]] = {
         "layers_block_type": ["linear_attention", "linear_attention", "hybrid"] * 2,
         "n_mamba_heads": 2,
     },
+    "longcat_flash": {"head_dim": 8},
     "zamba2": {
+        "attention_hidden_size": 128,
         "num_key_value_heads": 4,
         "attention_head_dim": 32,
         "num_hidden_layers": 6,
