@@ -74,11 +74,9 @@ def everything(kind: str, folder: Path, recipes: dict[str, Recipe] = RECIPES, to
         return outcome
     part("exact", lambda: _same_as_transformers(bench, folder))
     part("cache", lambda: _goes_on(bench.loaded.model))
-    windows, preparing.windows_of = preparing.windows_of, partial(preparing.windows_of, tokens=tokens)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparing, "tokens_for", lambda _: tokens)
         part("prepare", lambda: _prepared(bench))
-    finally:
-        preparing.windows_of = windows
     for name, recipe in recipes.items():
         export = folder.parent / f"{folder.name}-{name}"
         part(name, partial(_recipe, bench, recipe, export), name in STRUCTURAL)
@@ -134,9 +132,7 @@ def _ids(model: Any, count: int) -> Tensor:
 def _prepared(bench: Workbench) -> str | None:
     for _ in bench.prepare():
         pass
-    if bench.preparation.note:
-        return f"fault: {bench.preparation.note}"
-    return None if bench.prepared == 1.0 else "fault: not prepared"
+    return None if bench.prepared == 1.0 else f"fault: not prepared. {bench.preparation.note}"
 
 
 def _recipe(bench: Workbench, recipe: Recipe, folder: Path) -> str | None:
@@ -201,7 +197,8 @@ def document(outcomes: list[Outcome]) -> str:
 Written by `python -m tests.everything docs/FAMILIES.md`: a tiny random model of every causal type that transformers
 {transformers.__version__} knows ({len(outcomes)}), built from its config class, opened, compared with plain
 transformers (600 positions, bit for bit), calibrated, made smaller in ten ways ({", ".join(RECIPES)}), written with,
-judged, timed, exported and opened again with equal predictions. Predicted, stored and exported bytes are equal throughout.
+judged, timed, exported and opened again with equal predictions. Predicted, stored and exported bytes are equal
+throughout.
 
 {len(built)} can be built here; {len(built) - len(opened)} of them are refused at opening, in one sentence; of the other
 {len(opened)}, **{len(whole)} work**. "–" is a cut that the family has no setting for, refused in one sentence (below).
@@ -211,12 +208,7 @@ judged, timed, exported and opened again with equal predictions. Predicted, stor
 """
     lines = [f"| {each.kind} | {' | '.join(_mark(each.parts.get(name, '')) for name in RECIPES)} |" for each in opened]
     said = [f"- **{each.kind}**: {each.refused}" for each in built if each.refused]
-    cuts = [
-        f"- **{each.kind}**, {name}: {what.removeprefix('refused: ')}"
-        for each in opened
-        for name, what in each.parts.items()
-        if what.startswith("refused")
-    ]
+    cuts = [f"- **{each.kind}**: {_refusals(each)}" for each in opened if _refusals(each)]
     faults = [f"- **{each.kind}**, {name}: {what}" for each in opened for name, what in each.faults.items()]
     missing = [f"- **{each.kind}**: {each.built}" for each in outcomes if each.built]
     sections = {
@@ -229,6 +221,15 @@ judged, timed, exported and opened again with equal predictions. Predicted, stor
     for title, rows in sections.items():
         text += f"\n## {title}\n\n" + ("\n".join(rows) or "Nothing.") + "\n"
     return text
+
+
+def _refusals(outcome: Outcome) -> str:
+    """Each sentence once, and the parts that it is said of."""
+    said: dict[str, list[str]] = {}
+    for name, what in outcome.parts.items():
+        if what.startswith("refused"):
+            said.setdefault(what.removeprefix("refused: "), []).append(name)
+    return " ".join(f"{', '.join(names)}: {sentence}" for sentence, names in said.items())
 
 
 def _mark(what: str) -> str:

@@ -21,5 +21,5 @@ def test_a_type_works_or_is_refused_in_one_sentence(kind: str) -> None:
 def test_the_document_says_what_was_found() -> None:
     fine = Outcome("one", parts=dict.fromkeys(RECIPES, "works") | {"width": "refused: no one MLP."})
     text = document([fine, Outcome("two", refused="It is no causal model."), Outcome("three", built="needs more")])
-    assert "of the other\n1, **1 work**" in text and "- **one**, width: no one MLP." in text
+    assert "of the other\n1, **1 work**" in text and "- **one**: width: no one MLP." in text
     assert "- **two**: It is no causal model." in text and "- **three**: needs more" in text
