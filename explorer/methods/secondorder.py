@@ -33,6 +33,15 @@ def inverse_factor(gram: Tensor) -> Tensor:
     return upper
 
 
+def steadied(gram: Tensor, tokens: int) -> Tensor:
+    """E[x xᵀ] (m, m) of so few tokens that it knows less than m directions (an expert's), with more on its diagonal: as
+    many times `DAMPING` as tokens are missing."""
+    missing = len(gram) / max(tokens, 1)
+    if missing <= 1:
+        return gram
+    return gram + DAMPING * missing * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
+
+
 def prune(
     weights: Tensor, factor: Tensor, kept: int, pattern: tuple[int, int] | None = None, flat: bool = False
 ) -> Generator[float, None, tuple[Tensor, Tensor]]:

@@ -75,6 +75,7 @@ class Gather:
             mean = total.div_(self.met[name]) if last else total / self.met[name]
             if word == "gram":
                 yield f"{name}|power", mean.diagonal().clone()
+                yield f"{name}|tokens", torch.tensor(self.met[name])
             yield key, mean
         if self.turns:
             yield from self.turns.means()

@@ -20,7 +20,7 @@ from explorer.layers.kernels import Kernel
 from explorer.layers.linear import CompressedEmbedding, CompressedLinear, settle_together
 from explorer.layers.storage import Quantized, Sparse, Spec, Stored, empty, encode
 from explorer.layers.targets import Target, siblings, targets, weight_of
-from explorer.methods import factorize, prune, quantize
+from explorer.methods import factorize, prune, quantize, secondorder
 from explorer.model import structure
 from explorer.model.encode import Job, Order, store, store_together, together
 from explorer.model.facts import Facts, ReducedFacts
@@ -228,8 +228,12 @@ def _about_input(target: Target, recipe: Recipe, facts: Facts) -> tuple[Tensor |
     """H where a method hands errors on, and its diagonal."""
     if target.kind not in ("attention", "mlp"):
         return None, None
-    ask = facts.felt_gram if recipe.second_order else facts.gram
-    return ask(target.name) if recipe.second_order or recipe.mends else None, facts.importance(target.name)
+    gram = None
+    if recipe.second_order or recipe.mends:
+        gram = (facts.felt_gram if recipe.second_order else facts.gram)(target.name)
+    if gram is not None and target.experts:
+        gram = secondorder.steadied(gram, facts.met(target.name))
+    return gram, facts.importance(target.name)
 
 
 def _whole(

@@ -71,6 +71,11 @@ class Facts:
         """E[x], (columns,) float32."""
         return self._kept[f"{self._input_of.get(name, name)}|mean"]
 
+    def met(self, name: str) -> int:
+        """Tokens of the calibration text that came to the layer: to an expert, those routed to it."""
+        found = self._kept.get(f"{self._input_of.get(name, name)}|tokens")
+        return self.tokens if found is None else int(found)
+
     def mean_size(self, name: str) -> Tensor | None:
         """E[|x|], (columns,) float32; None before calibration."""
         return self._kept.get(f"{self._input_of.get(name, name)}|size")
@@ -325,6 +330,9 @@ class ReducedFacts(Facts):
 
     def calibrated(self, name: str) -> bool:
         return self.base.calibrated(self.origin.get(name, name))
+
+    def met(self, name: str) -> int:
+        return self.base.met(self.origin.get(name, name))
 
     def importance(self, name: str) -> Tensor | None:
         return self._of_inputs(name, self.base.importance)

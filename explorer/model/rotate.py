@@ -38,6 +38,9 @@ class RotatedFacts(Facts):
     def calibrated(self, name: str) -> bool:
         return self.base.calibrated(name)
 
+    def met(self, name: str) -> int:
+        return self.base.met(name)
+
     def felt_gram(self, name: str) -> Tensor | None:
         return self._around(name, self.base.felt_gram)
 

@@ -208,3 +208,12 @@ def test_inputs_that_tell_nothing_leave_finite_weights(gram: Tensor) -> None:
 def test_it_tells_how_far_it_is() -> None:
     shares = list(secondorder.prune(weight_of(0)[None], secondorder.inverse_factor(gram_of(0)[None]), 48))
     assert shares == sorted(shares) and shares[-1] == 1 and len(shares) == 3
+
+
+def test_few_tokens_steady_the_inverse() -> None:
+    x = torch.randn(8, 32)
+    gram = x.T @ x / 8
+    few, enough = secondorder.steadied(gram, 8), secondorder.steadied(gram, 32)
+    assert enough is gram
+    more = (few - gram).diagonal()
+    assert torch.allclose(more, torch.full((32,), 4 * secondorder.DAMPING * float(gram.diagonal().mean())))
