@@ -247,7 +247,7 @@ class Facts:
         room for, and is kept on disk with the rest."""
         windows = first_windows(self.windows, FELT_TOKENS)
         whole = Gather(model)
-        groups = in_groups(whole.layers, whole.bytes_of, _room(model, SUMS))
+        groups = in_groups(whole.layers, whole.bytes_of, _room(model, SLOPES))  # a graph is held beside them
         for number, group in enumerate(groups):
             for share in self._refine(model, windows, group):
                 yield (number + share) / len(groups)
