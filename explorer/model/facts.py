@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from explorer.layers.targets import Target, targets, weight_of
 from explorer.methods import factorize, prune
 from explorer.model.calibrating import FELT_TOKENS, FIRST_TOKENS, Gather, Slopes, felt, first_windows, in_groups
-from explorer.model.shelf import Shelf
+from explorer.model.shelf import ROOM, Shelf
 from explorer.native import encoding
 
 VERSION = "8"
@@ -33,10 +33,11 @@ class Facts:
     `notes` say what a reader must know of how they came about.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, room: int = ROOM) -> None:
+        """`room`: bytes of the folder's files that stay mapped."""
         self.tokens = 0
         self.notes: list[str] = []
-        self._kept = Shelf(folder)
+        self._kept = Shelf(folder, room)
         self._slopes: Slopes | None = None  # of the outputs of the blocks that are at work; gone after `prepare`
         self._input_of: dict[str, str] = {}  # target → the target under whose name their common input is kept
 

@@ -19,7 +19,7 @@ from typing import Any
 from explorer import assets
 from explorer.files import cache_folder
 from explorer.layers.targets import targets, untouched
-from explorer.measure import cost, machine, quality
+from explorer.measure import cost, machine, quality, size
 from explorer.measure.evaluator import Evaluator
 from explorer.model import exporting, opening, teach
 from explorer.model.facts import Facts, fingerprint
@@ -27,6 +27,7 @@ from explorer.model.forward import cache_word
 from explorer.model.places import DEFAULT
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
+from explorer.model.shelf import ROOM
 from explorer.model.writing import context_length, prompt_ids, stream
 from explorer.values.footprint import Cost, Footprint
 from explorer.values.measurement import Measurement
@@ -40,6 +41,7 @@ from explorer.workbench.measuring import Measuring
 from explorer.workbench.preparing import Preparation
 from explorer.workbench.variants import Variant, Variants
 
+LARGE = 600_000_000  # bytes of weights from which fewer facts stay mapped
 COST_CONTEXT = 128
 
 
@@ -94,7 +96,8 @@ class Workbench(Measuring):
         self.evaluator = Evaluator(self.loaded.model, self.passages)
         name = self.fingerprint = fingerprint(self.loaded.model)
         cache, texts = cache_folder(), assets.lessons()
-        self.facts = Facts(cache / "facts" / name)
+        large = size.stored_bytes(self.loaded.model) > LARGE
+        self.facts = Facts(cache / "facts" / name, ROOM // 2 if large else ROOM)
         school = partial(teach.lessons, self.loaded.model, self.loaded.tokenizer, texts, cache / "lessons", name)
         self.variants = Variants(self.loaded.model, self.facts, cache / "variants" / name, self.engine.step, school)
         about = (self.loaded.model, self.loaded.tokenizer, self.facts)
