@@ -31,8 +31,7 @@ class Stack(nn.ModuleList):
         """Make the experts' weights views of this."""
         self.whole, self.whole_bias = whole.detach(), None if bias is None else bias.detach()
         layer: Any
-        for place, layer in enumerate(self):
-            weight = self.parts(self.whole)[place]
+        for place, (layer, weight) in enumerate(zip(self, self.parts(self.whole), strict=True)):
             layer.weight = nn.Parameter(weight, requires_grad=False)
             layer.out_features, layer.in_features = weight.shape
             if self.whole_bias is not None:
@@ -81,13 +80,12 @@ def part_experts(model: nn.Module) -> nn.Module:
             continue
         holder: nn.Module = module.mlp if way is Dbrx else module  # type: ignore[assignment]
         transposed = way is Llama4 or bool(getattr(module, "is_transposed", False))
+        experts: Any = module.num_experts
         for name, parameter in list(holder.named_parameters(recurse=False)):
             if name not in (*MATRICES, "w1", "v1", "w2"):
                 continue
             bias = getattr(holder, f"{name}_bias", None)
-            stack = Stack(
-                parameter, bias, experts=_experts_of(module), transposed=name == "w2" if way is Dbrx else transposed
-            )
+            stack = Stack(parameter, bias, experts=experts, transposed=name == "w2" if way is Dbrx else transposed)
             for word in (name, *([] if bias is None else [f"{name}_bias"])):
                 delattr(holder, word)
             holder.add_module(name, stack)
@@ -188,7 +186,3 @@ _kinds: dict[tuple[type, type], type] = {}
 
 def _subclass(way: type, kind: type) -> type:
     return _kinds.setdefault((way, kind), type(kind.__name__, (way, kind), {}))
-
-
-def _experts_of(module: nn.Module) -> int:
-    return int(module.num_experts)  # type: ignore[arg-type]

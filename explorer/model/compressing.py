@@ -210,17 +210,39 @@ def _orders(
     target: Target, weight: Tensor, plan: Plan, recipe: Recipe, facts: Facts, scales: Mapping[str, Tensor]
 ) -> Iterator[Order]:
     """One for the matrix, or for each of its factors; only the right one meets the layer's input."""
-    inside = target.kind in ("attention", "mlp") and facts.calibrated(target.name)
-    for place, (shape, spec) in enumerate(plan.factors):
-        work = _whole if len(plan.factors) == 1 else _right if place else _left
+    name, calibrated = target.name, target.kind in ("attention", "mlp") and facts.calibrated(target.name)
+
+    def whole(spec: Spec, _: tuple[int, int]) -> Job:
+        gram, power = _about_input(target, recipe, facts)
+        job = Job(name=name, place=0, matrix=weight, spec=spec, gram=gram, importance=power, whole=True)
+        if name not in scales:
+            return job
+        scale = scales[name].float()
+        seen = None if gram is None else gram / scale / scale[:, None]  # of the inputs as they will be divided
+        return replace(job, matrix=weight * scales[name], unscaled=weight, gram=seen, whole=False)
+
+    def left(spec: Spec, shape: tuple[int, int]) -> Job:
+        factor, _, values = facts.spectrum(name, weight, recipe.factorize)
+        power = values[: shape[1]] if recipe.factorize == "covariance" and calibrated else None
+        return Job(name=name, place=0, matrix=factor[:, : shape[1]].clone(), spec=spec, importance=power)
+
+    def right(spec: Spec, shape: tuple[int, int]) -> Job:
+        factor, ranks = facts.spectrum(name, weight, recipe.factorize)[1][: shape[0]].clone(), None
+        if recipe.sparsity and recipe.prune in ("magnitude", "wanda"):
+            ranks = facts.right_ranks(name, weight, recipe.factorize, recipe.prune)[: shape[0]]
+        gram, power = _about_input(target, recipe, facts)
+        return Job(name=name, place=1, matrix=factor, spec=spec, gram=gram, importance=power, ranks=ranks)
+
+    works = [whole] if len(plan.factors) == 1 else [left, right]
+    for place, (work, (shape, spec)) in enumerate(zip(works, plan.factors, strict=True)):
         yield Order(
-            name=target.name,
+            name=name,
             place=place,
             shape=shape,
             spec=spec,
             dtype=weight.dtype,
-            calibrated=inside and work is not _left,
-            job=partial(work, target, weight, spec, shape, recipe, facts, scales),
+            calibrated=calibrated and work is not left,
+            job=partial(work, spec, shape),
         )
 
 
@@ -234,56 +256,6 @@ def _about_input(target: Target, recipe: Recipe, facts: Facts) -> tuple[Tensor |
     if gram is not None and target.experts:
         gram = secondorder.steadied(gram, facts.met(target.name))
     return gram, facts.importance(target.name)
-
-
-def _whole(
-    target: Target,
-    weight: Tensor,
-    spec: Spec,
-    _: tuple[int, int],
-    recipe: Recipe,
-    facts: Facts,
-    scales: Mapping[str, Tensor],
-) -> Job:
-    gram, power = _about_input(target, recipe, facts)
-    job = Job(name=target.name, place=0, matrix=weight, spec=spec, gram=gram, importance=power, whole=True)
-    if target.name not in scales:
-        return job
-    scale = scales[target.name].float()
-    seen = None if gram is None else gram / scale / scale[:, None]  # of the inputs as they will be divided
-    return replace(job, matrix=weight * scales[target.name], unscaled=weight, gram=seen, whole=False)
-
-
-def _left(
-    target: Target,
-    weight: Tensor,
-    spec: Spec,
-    shape: tuple[int, int],
-    recipe: Recipe,
-    facts: Facts,
-    _: Mapping[str, Tensor],
-) -> Job:
-    left, _right, values = facts.spectrum(target.name, weight, recipe.factorize)
-    known = recipe.factorize == "covariance" and facts.calibrated(target.name)
-    power = values[: shape[1]] if known else None
-    return Job(name=target.name, place=0, matrix=left[:, : shape[1]].clone(), spec=spec, importance=power)
-
-
-def _right(
-    target: Target,
-    weight: Tensor,
-    spec: Spec,
-    shape: tuple[int, int],
-    recipe: Recipe,
-    facts: Facts,
-    _: Mapping[str, Tensor],
-) -> Job:
-    right = facts.spectrum(target.name, weight, recipe.factorize)[1][: shape[0]].clone()
-    ranks = None
-    if recipe.sparsity and recipe.prune in ("magnitude", "wanda"):
-        ranks = facts.right_ranks(target.name, weight, recipe.factorize, recipe.prune)[: shape[0]]
-    gram, power = _about_input(target, recipe, facts)
-    return Job(name=target.name, place=1, matrix=right, spec=spec, gram=gram, importance=power, ranks=ranks)
 
 
 def _residual(
