@@ -34,7 +34,7 @@ def draw(view: View) -> str | None:
 def _size(now: Numbers) -> str:
     rows: Rows = [("times smaller", now.size.compression_ratio, ""), ("weights kept", now.size.parameters, "")]
     if now.size.active_parameters:
-        rows += [("a token meets", now.size.active_parameters, ""), ("bytes of them", now.size.active_bytes, "")]
+        rows += [("a token meets", now.size.active_parameters, ""), ("of the file", now.size.active_bytes, "")]
     note = WORDS["notes"]["size_same"] if now.recipe == Recipe() else ""
     return _card("size", WORDS["size"], now.size.file_bytes, rows, note)
 
