@@ -47,11 +47,6 @@ def replace_linear_layers(model: nn.Module) -> nn.Module:
     return model
 
 
-def wide(x: Tensor) -> Tensor:
-    """For products that are summed over many rows: float32 where bfloat16 would be slow and float16 overflow."""
-    return x.float() if x.dtype == torch.float16 or WIDENS and not x.is_cuda else x
-
-
 class WideAttention(TorchFunctionMode):
     """While it is active, this thread's attention runs in float32 where `WIDENS`: its way back in bfloat16 takes twenty
     times as long there (127 against 6 ms for 512 tokens of nine heads)."""

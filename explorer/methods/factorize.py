@@ -27,28 +27,58 @@ def spectrum(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(n, m) weight → left (n, r), right (r, m) in its dtype, strongest direction first, and all eigenvalues float32.
 
-    `inputs` is H (m, m), its diagonal (m,), or None for I. `outputs` G (n, n) = E[g gᵀ] of the loss's gradient says
-    which outputs matter (a Kronecker-factored Fisher matrix, Martens & Grosse, arXiv 1503.05671, §3): with G = R Rᵀ the
-    best factors of Rᵀ W are found and turned back. Any lower rank is a slice of both factors; the eigenvalues cut off
-    sum up to the squared error in the norm of H and G, and those kept are the power of each factor's coordinate.
+    `inputs` is H (m, m), its diagonal (m,), or None for I. `outputs` says which outputs matter: G (n, n) = E[g gᵀ] of
+    the loss's gradient, or fewer than n rows g (t, n) with G = gᵀ g (a Kronecker-factored Fisher matrix, Martens &
+    Grosse, arXiv 1503.05671, §3). With G = R Rᵀ the best factors of Rᵀ W are found and turned back. Any lower rank is a
+    slice of both factors; the eigenvalues cut off sum up to the squared error in the norm of H and G, and those kept
+    are the power of each factor's coordinate.
     """
+    rows, columns = weight.shape
+    of_width = _of_tall if rows > columns else _of_wide
+    left, right, values = of_width(weight.float(), rank, inputs, outputs)
+    return left.to(weight.dtype).contiguous(), right.to(weight.dtype).contiguous(), values.flip(0).clamp(min=0)
+
+
+def _of_wide(
+    w: Tensor, rank: int | None, inputs: Tensor | None, outputs: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eigenvectors of Rᵀ W H Wᵀ R (n, n)."""
     turn = None if outputs is None else _output_root(outputs)
-    w = weight.float() if turn is None else turn.T @ weight.float()
-    rows, columns = w.shape
-    if rows <= columns:
-        weighted = w if inputs is None else w * inputs if inputs.dim() == 1 else w @ inputs
-        values, basis = torch.linalg.eigh(weighted @ w.T)  # ascending
-        basis = basis.flip(1)
-    else:  # W H Wᵀ has the eigenvalues of Lᵀ Wᵀ W L with H = L Lᵀ, and the eigenvectors W L v / √λ
-        root = _root(inputs, columns)
-        tall = w if root is None else w * root if root.dim() == 1 else w @ root
-        values, turned = torch.linalg.eigh(tall.T @ tall)
-        basis = torch.linalg.qr(tall @ turned.flip(1)).Q  # orthonormal even where λ is next to nothing
-    values, left = values.flip(0).clamp(min=0), basis[:, :rank]
+    w = w if turn is None else turn.T @ w
+    weighted = w if inputs is None else w * inputs if inputs.dim() == 1 else w @ inputs
+    values, basis = torch.linalg.eigh(weighted @ w.T)  # ascending
+    left = basis.flip(1)[:, :rank]
     right = left.T @ w
-    if turn is not None:
-        left = torch.linalg.solve_triangular(turn.T, left, upper=True)
-    return left.to(weight.dtype).contiguous(), right.to(weight.dtype).contiguous(), values
+    return left if turn is None else torch.linalg.solve_triangular(turn.T, left, upper=True), right, values
+
+
+def _of_tall(
+    w: Tensor, rank: int | None, inputs: Tensor | None, outputs: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """By way of Lᵀ M L (m, m) with H = L Lᵀ and M = Wᵀ G W: it has the same eigenvalues, and of its eigenvectors V
+    W L V is the left factor up to lengths, so that no root of G is taken."""
+    root = _root(inputs, w.shape[1])
+    inner = w.T @ (w if outputs is None else _felt(outputs, w))
+    half = inner if root is None else inner * root if root.dim() == 1 else inner @ root
+    values, turned = torch.linalg.eigh(half if root is None else _times(root, half))
+    turned = turned.flip(1)[:, :rank]
+    ahead = turned if root is None else root[:, None] * turned if root.dim() == 1 else root @ turned  # (m, r)
+    right = ahead.T @ inner
+    common = right @ ahead  # what the columns W L V have in common under G: λ on the diagonal, next to nothing off it
+    lengths = common.diagonal().clamp(min=1e-30).sqrt()
+    lower, failed = torch.linalg.cholesky_ex(common / lengths / lengths[:, None])
+    if failed or lower.diagonal().min() < 0.5:  # λ down to nothing: only a basis by QR is one
+        turn = None if outputs is None else _output_root(outputs)
+        basis = torch.linalg.qr(w @ ahead if turn is None else turn.T @ (w @ ahead)).Q
+        right = basis.T @ (w if turn is None else turn.T @ w)
+        return basis if turn is None else torch.linalg.solve_triangular(turn.T, basis, upper=True), right, values
+    left = torch.linalg.solve_triangular(lower.T, (w @ ahead) / lengths, upper=True, left=False)
+    return left, torch.linalg.solve_triangular(lower, right / lengths[:, None], upper=False), values
+
+
+def _times(root: Tensor, half: Tensor) -> Tensor:
+    """Lᵀ half, for a diagonal L too."""
+    return root[:, None] * half if root.dim() == 1 else root.T @ half
 
 
 def allocate(spectra: list[Tensor], shapes: list[tuple[int, int]], keep: float) -> list[int]:
@@ -77,11 +107,20 @@ def allocate(spectra: list[Tensor], shapes: list[tuple[int, int]], keep: float) 
     return ranks(low)
 
 
+def _felt(outputs: Tensor, w: Tensor) -> Tensor:
+    """G W (n, m), see `_output_root`."""
+    if len(outputs) == len(w):
+        return torch.addmm(w, outputs, w, beta=float(outputs.diagonal().mean().clamp(min=1e-30)))
+    return torch.addmm(w, outputs.T, outputs @ w, beta=float((outputs.square().sum() / len(w)).clamp(min=1e-30)))
+
+
 def _output_root(outputs: Tensor) -> Tensor:
     """Lower R with R Rᵀ = G and its mean diagonal added: what few gradients have not shown counts too."""
-    mean = outputs.diagonal().mean().clamp(min=1e-30)
-    eye = torch.eye(len(outputs), device=outputs.device)
-    return cholesky.root(outputs / mean + eye, 1e-3) * mean.sqrt()
+    total = outputs if len(outputs) == outputs.shape[1] else outputs.T @ outputs
+    mean = total.diagonal().mean().clamp(min=1e-30)
+    raised = total / mean
+    raised.diagonal().add_(1)
+    return cholesky.root(raised, 1e-3).mul_(mean.sqrt())
 
 
 def _root(inputs: Tensor | None, columns: int) -> Tensor | None:

@@ -2,19 +2,20 @@
 feels each layer's output. Plain sums over tokens; what follows from them is the business of `facts`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from explorer.layers.dense import WideAttention, wide
+from explorer.layers.dense import WideAttention
 from explorer.layers.linear import device_of
 from explorer.layers.targets import Target, blocks_of, siblings, targets
 from explorer.model.tokens import front
 
 FIRST_TOKENS, ALL_TOKENS = 2048, 12288
+BLOCK = 512  # columns of a Gram matrix that are summed up at once
 LARGEST_SLOPE = 1e9  # beyond it, or where it is no number, a token counts for nothing
 OUTPUT_TOKENS, LEAST_TOKENS, FELT_TOKENS = 3072, 512, 6144  # that also go backwards, which takes six times as long
 
@@ -59,9 +60,11 @@ class Gather:
             if not len(x):
                 return
             self.met[name] = self.met.get(name, 0) + len(x)
-            gram = gram_of(x)
+            if f"{name}|gram" not in self.sums:
+                self.sums[f"{name}|gram"] = torch.zeros(x.shape[1], x.shape[1], device=x.device)
+            add_gram(self.sums[f"{name}|gram"], x)
             x = x.float()
-            for word, value in (("gram", gram), ("mean", x.sum(0)), ("size", x.abs().sum(0))):
+            for word, value in (("mean", x.sum(0)), ("size", x.abs().sum(0))):
                 key = f"{name}|{word}"
                 self.sums[key] = self.sums[key].add_(value) if key in self.sums else value
 
@@ -74,6 +77,7 @@ class Gather:
             total = self.sums.pop(key) if last else self.sums[key]
             mean = total.div_(self.met[name]) if last else total / self.met[name]
             if word == "gram":
+                mirrored(mean)
                 yield f"{name}|power", mean.diagonal().clone()
                 yield f"{name}|tokens", torch.tensor(self.met[name])
             yield key, mean
@@ -109,10 +113,10 @@ class Slopes:
             self._sums[name] = g.T @ (g / self.tokens)
 
     def take(self, name: str) -> Tensor | None:
-        """(rows, rows) float32, given away; None where the loss felt nothing."""
+        """(rows, rows) float32, or fewer rows g with gᵀ g the same; given away; None where the loss felt nothing."""
         if name in self._each:
-            g = torch.cat(self._each.pop(name)).float()
-            return g.T @ (g / self.tokens)
+            g = torch.cat(self._each.pop(name)).float().mul_(self.tokens**-0.5)
+            return g if len(g) < g.shape[1] else g.T @ g
         return self._sums.pop(name, None)
 
 
@@ -223,15 +227,32 @@ def _states(hidden: Tensor) -> Tensor:
     return nn.functional.normalize(hidden.detach().reshape(-1, hidden.shape[-1]).float(), dim=-1).clone()
 
 
-def gram_of(x: Tensor) -> Tensor:
-    """Σ x xᵀ of (tokens, columns) → (columns, columns) float32. In bfloat16 it is rounded once a window, which takes a
-    quarter of the time; the few tokens that outshout all others (attention sinks) are summed up in float32."""
-    if x.dtype == torch.float32:
-        return x.T @ x
-    power = x.float().square().sum(1)
-    loud = power > 16 * power.median()
-    quiet, rest = wide(x[~loud]), x[loud].float()
-    return (quiet.T @ quiet).float().addmm_(rest.T, rest)
+def add_gram(total: Tensor, x: Tensor) -> None:
+    """Add x xᵀ of each row of (tokens, columns) to (columns, columns) float32, in the diagonal's blocks and right of
+    them: `mirrored` fills the rest. Of bfloat16 the products are exact and the sums float32, also where a processor
+    multiplies bfloat16 at several times the speed."""
+    x32 = x.float()
+    with products_of_bfloat16() if x.dtype == torch.bfloat16 else nullcontext():
+        for at in range(0, len(total), BLOCK):
+            total[at : at + BLOCK, at:].add_(x32[:, at : at + BLOCK].T @ x32[:, at:])
+
+
+def mirrored(total: Tensor) -> Tensor:
+    """The same tensor with what is left of the diagonal's blocks filled in."""
+    for at in range(0, len(total), BLOCK):
+        total[at + BLOCK :, at : at + BLOCK] = total[at : at + BLOCK, at + BLOCK :].T
+    return total
+
+
+@contextmanager
+def products_of_bfloat16() -> Iterator[None]:
+    """Products inside take factors as bfloat16 and give float32, where the processor can."""
+    matmul = torch.backends.mkldnn.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def felt(

@@ -18,7 +18,7 @@ from explorer.model.calibrating import FELT_TOKENS, FIRST_TOKENS, Gather, Slopes
 from explorer.model.shelf import ROOM, Shelf
 from explorer.native import encoding
 
-VERSION = "8"
+VERSION = "9"
 KEPT_GRIDS = ((4, 64), (3, 64), (5, 64), (6, 64), (8, 0), (2, 64))  # (bits, group) that sliders ask for
 ABOUT = "about"  # the file that is written last: what says that the others are whole
 SUMS, SLOPES = 1.6, 0.8  # times the model's weights: what sums of one pass may take, and gradients beside a graph

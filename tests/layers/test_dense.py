@@ -60,8 +60,3 @@ def test_wide_attention_gives_what_torch_gives(widened: bool) -> None:
     with dense.WideAttention():
         found = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     assert found.dtype == plain.dtype and (found - plain).abs().max() < 0.03
-
-
-def test_sums_over_rows_do_not_overflow_in_float16() -> None:
-    x = torch.full((300, 4), 40.0).half()
-    assert torch.isfinite(dense.wide(x).T @ dense.wide(x)).all()

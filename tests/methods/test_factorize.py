@@ -107,6 +107,15 @@ def test_full_rank_gives_the_weight_back_by_every_method(shape: tuple[int, int],
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_serve_as_well_as_the_sum_of_their_squares(shape: tuple[int, int]) -> None:
+    weight, gram = weight_of(shape), gram_of(shape[1])
+    g = torch.randn(5, shape[0], generator=torch.Generator().manual_seed(3))
+    by_rows, by_sum = (factorize.spectrum(weight, 6, gram, outputs) for outputs in (g, g.T @ g))
+    torch.testing.assert_close(by_rows[0] @ by_rows[1], by_sum[0] @ by_sum[1], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(by_rows[2][:6], by_sum[2][:6], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_covariance_beats_asvd_beats_svd(shape: tuple[int, int]) -> None:
     """Covariance always, since it is the optimum; ASVD on average over models."""
     sums = [0.0, 0.0, 0.0]
