@@ -247,7 +247,7 @@ def mirrored(total: Tensor) -> Tensor:
 @contextmanager
 def products_of_bfloat16() -> Iterator[None]:
     """Products inside take factors as bfloat16 and give float32, where the processor can."""
-    matmul = torch.backends.mkldnn.matmul
+    matmul = getattr(torch.backends.mkldnn, "matmul")  # noqa: B009 (typed nowhere)
     before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
     try:
         yield
