@@ -23,6 +23,15 @@ window.addressOf = (setting) => {
   for (const [name, value] of new URLSearchParams(setting)) query.set(name, value);
   return written(query);
 };
+// Another model took the place of the one that this page shows: the page begins anew, its setting as it was.
+window.renewed = () => {
+  const now = document.querySelector('#model-news [data-model]')?.dataset;
+  const shown = document.querySelector('#top [data-model]')?.dataset.model ?? (document.querySelector('.status[data-state=error]') ? '0' : '');
+  if (!now || !shown || now.model === shown || (shown === '0' && now.model === '1')) return;
+  const query = new URLSearchParams(now.setting ? window.addressOf(now.setting).replace(/^[^?]*/, '') : location.search);
+  query.set('model', now.name);
+  location.assign(written(query));
+};
 addEventListener('click', ({ target }) => {
   const link = target.closest?.('#budget-table a[href^="?"]');
   if (link) link.href = window.addressOf(link.search);  // before the browser follows it

@@ -8,6 +8,7 @@ import threading
 import webbrowser
 
 from explorer.commands.options import Commands, device
+from explorer.model.preflight import ModelRejected
 from explorer.ui import guard
 from explorer.ui.direct import direct
 from explorer.workbench.workbench import Workbench
@@ -19,6 +20,9 @@ def add(commands: Commands, model: argparse.ArgumentParser, _: argparse.Argument
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (this computer only by default)")
     parser.add_argument("--port", type=int, help="port (first free one from 7860 by default)")
     parser.add_argument("--no-browser", action="store_true", help="open no browser; without a display none is opened")
+    parser.add_argument(
+        "--models", help="names that visitors may open, with commas between; this computer's own user any"
+    )
     parser.set_defaults(run=_page)
 
 
@@ -28,15 +32,19 @@ def _page(options: argparse.Namespace) -> None:
         from explorer.ui.page import build  # noqa: PLC0415  # two seconds that no other command should wait for
         from explorer.ui.serving import launch  # noqa: PLC0415
 
-        page = build(bench, alone=options.host in guard.LOOPBACK)
+        models = [name.strip() for name in options.models.split(",") if name.strip()] if options.models else None
+        page = build(bench, options.host in guard.LOOPBACK, models and list(dict.fromkeys([options.model, *models])))
         address = launch(page, options.host, options.port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a service ends it as Ctrl+C does
     try:
         print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
         if has_display() and not options.no_browser:
             webbrowser.open(address)
-        bench.load(lambda message: print(message, flush=True))
-        bench.preparation.in_background(bench.measure_curves)
+        try:
+            bench.load(lambda message: print(message, flush=True))
+            bench.preparation.in_background(bench.measure_curves)
+        except ModelRejected as rejected:
+            print(f"{rejected} The page stays open: choose another model there.", flush=True)
         threading.Event().wait()
     except KeyboardInterrupt:
         print("Stopped.", flush=True)

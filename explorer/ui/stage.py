@@ -25,8 +25,9 @@ HEAVY: dict[str, Any] = {
 class Stage:
     """One page; `alone` where it is served to this computer only."""
 
-    def __init__(self, page: gr.Blocks, desk: Desk, alone: bool) -> None:
-        self.page, self.desk, self.alone = page, desk, alone
+    def __init__(self, page: gr.Blocks, desk: Desk, alone: bool, models: Sequence[str] | None = None) -> None:
+        """`models`: the only names that may be opened; None: any."""
+        self.page, self.desk, self.alone, self.models = page, desk, alone, models
         self.recipe, self.prompt = list[Any](), list[Any]()  # controls, in the order of `Controls`
         self.tab: gr.Tab  # the one in which panels are placed
         self.status = html("", elem_id="status", render=False)
@@ -158,15 +159,18 @@ class Stage:
         """`work`, which a Stop ends that came after it was asked for, be it only in gradio's queue so far."""
 
         def run(request: gr.Request, *values: Any) -> Iterator[Any]:
-            def stopped() -> bool:
-                return float(request.state.asked) < self._stops.get(session_of(request), 0.0)
-
-            if not stopped():
+            if not self.stopped(request):
                 yield from work(request, *values)
-            if stopped():  # said again: what was on its way to the page may have come after Stop's own answer
+            if self.stopped(
+                request
+            ):  # said again: what was on its way to the page may have come after Stop's own answer
                 yield {self.status: markup.status(STOPPED)}
 
         return run
+
+    def stopped(self, request: gr.Request) -> bool:
+        """Whether the visit stopped after it asked for this."""
+        return float(request.state.asked) < self._stops.get(session_of(request), 0.0)
 
     def _start(self, request: gr.Request) -> Iterator[Any]:
         for values, view in self.desk.start(dict(request.query_params)):

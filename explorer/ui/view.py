@@ -16,11 +16,12 @@ State = Literal["loading", "ready", "busy", "waits", "done", "stopped", "error"]
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """The model that is there, and what the address of the visit says."""
+    """The model that is there, the how manyth it is, and what the address of the visit says."""
 
     source: str
     notes: Sequence[str]
     query: Mapping[str, str]
+    number: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

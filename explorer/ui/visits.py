@@ -35,3 +35,7 @@ class Visits:
         """The visitor is gone: work for this visit ends at its next step."""
         self.want(session, None)
         self._wanted.pop(session, None)
+
+    def leave_all(self) -> None:
+        """Nobody wants anything any more of what was asked for so far."""
+        self._wanted.update(dict.fromkeys(self._wanted))

@@ -39,7 +39,9 @@ class Preparation:
         self._step, self._better = step, better
         self._turn = threading.Lock()
         self._visitors = self._waiting = 0
+        self._closed = False
         self._moved = -math.inf
+        self._thread: threading.Thread | None = None
         self.done = 1.0 if facts.load() else 0.0
         self.seconds, self.note = 0.0, " ".join(facts.notes)
 
@@ -70,7 +72,7 @@ class Preparation:
             )
             return
         length = min(512, context_length(model))
-        tokens = tokens_for(model)
+        tokens = tokens_for(weights_of(model))
         windows = windows_of(self._tokenizer, assets.texts("calibration"), tokens, length)
         stages = (facts.calibrate(model, windows), facts.prepare(model))
         for part, stage in enumerate(stages):
@@ -95,15 +97,23 @@ class Preparation:
             pause = threading.Event()
             try:
                 for _ in chain.from_iterable(part() for part in (self.steps, *more)):
-                    while (self._visitors or self._restless) and not self._waiting:
+                    while (self._visitors or self._restless) and not self._waiting and not self._closed:
                         pause.wait(0.05)
+                    if self._closed:
+                        return
             except Exception as fault:
                 logging.getLogger(__name__).exception("preparing failed")
                 self.note = f"Preparing ended early ({fault}): the terminal says more."
 
-        thread = threading.Thread(target=work, name="prepare", daemon=True)
-        thread.start()
-        return thread
+        self._thread = threading.Thread(target=work, name="prepare", daemon=True)
+        self._thread.start()
+        return self._thread
+
+    def close(self, seconds: float = 60) -> None:
+        """Ends the background's work at its next step, and waits until nobody is served any more, or so long."""
+        self._closed, end = True, time.monotonic() + seconds
+        while (self._visitors or self._thread is not None and self._thread.is_alive()) and time.monotonic() < end:
+            time.sleep(0.05)
 
     def moved(self) -> None:
         """A visitor does something now: what comes after preparing pauses for a while."""
@@ -125,7 +135,11 @@ class Preparation:
             self.moved()
 
 
-def tokens_for(model: nn.Module) -> int:
+def tokens_for(weights: float) -> int:
     """Tokens to calibrate on: fewer for larger models, as the time for each token goes up."""
-    weights = sum(target.shape[0] * target.shape[1] for target in targets(model) if target.block >= 0)
     return max(FEWEST, int(ALL_TOKENS * min(1.0, SMALL / max(weights, 1)) ** 0.5))
+
+
+def weights_of(model: nn.Module) -> int:
+    """In the matrices of the model's blocks."""
+    return sum(target.shape[0] * target.shape[1] for target in targets(model) if target.block >= 0)

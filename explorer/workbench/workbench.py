@@ -21,16 +21,17 @@ from explorer.files import cache_folder
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, machine, quality, size
 from explorer.measure.evaluator import Evaluator
-from explorer.model import exporting, opening, teach
-from explorer.model.facts import Facts, fingerprint
+from explorer.model import exporting, library, opening, places, teach
+from explorer.model.facts import Facts, fingerprint, release
 from explorer.model.forward import cache_word
-from explorer.model.places import DEFAULT
+from explorer.model.places import DEFAULT, Place
 from explorer.model.plan import NOTHING
 from explorer.model.preflight import ModelRejected
 from explorer.model.shelf import ROOM
 from explorer.model.writing import context_length, prompt_ids, stream
 from explorer.values.footprint import Cost, Footprint
 from explorer.values.measurement import Measurement
+from explorer.values.progress import told
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
 from explorer.values.written import STOPPED, Piece
@@ -48,14 +49,23 @@ COST_CONTEXT = 128
 class Workbench(Measuring):
     """Open with `load`; then ask for sizes, variants, texts and measurements of any recipe, from any thread."""
 
-    def __init__(self, name: str = DEFAULT, device: str = "cpu", texts: dict[str, list[str]] | None = None) -> None:
-        self.name, self.device = name, device
+    def __init__(
+        self,
+        name: str = DEFAULT,
+        device: str = "cpu",
+        texts: dict[str, list[str]] | None = None,
+        place: Place | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        """`place`: where the model of this name was found already; `engine`: that of a workbench which is there, since
+        a process has one thread for torch (transformers changes torch's defaults while it opens a model)."""
+        self.name, self.device, self.place = name, device, place
         self.texts = texts or assets.texts("evaluation")
         self.text_name = sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
         self.message, self.problem = "Starting.", ""
         self.ready = threading.Event()
         self.load_seconds = 0.0
-        self.engine = Engine()
+        self.engine = engine or Engine()
         self._history = History(lambda recipe: self.evaluator.forget(recipe))
         self._originals: OrderedDict[Prompt, list[Piece]] = OrderedDict()
 
@@ -77,18 +87,33 @@ class Workbench(Measuring):
         gc.collect()
         gc.freeze()  # the model stays: later collections need not walk it
         self.load_seconds = time.perf_counter() - started
+        library.remember(self.name)
         tell(f"Opened {self.name} from {self.loaded.source}.")
         self.ready.set()
         return self
+
+    def close(self) -> None:
+        """Give the model's memory back, once nobody is served any more; nothing can be asked afterwards."""
+        if self.ready.is_set():
+            self.preparation.close()
+        self.ready.clear()
+        for name in ("loaded", "passages", "evaluator", "facts", "variants", "preparation", "curves"):
+            vars(self).pop(name, None)
+        self._originals.clear()
+        gc.unfreeze()
+        gc.collect()
+        release()
 
     def _open(self, tell: Callable[[str], None]) -> None:
         folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
         if folder and folder.is_dir() and exporting.is_export(folder):
             sentence = f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
             raise ModelRejected("export", sentence)
-        self.loaded = opening.load(self.name, device=self.device, say=tell)
+        place = self.place or told(places.locate(self.name), tell)
+        self.loaded = opening.open_place(place, device=self.device, say=tell)
         if not targets(self.loaded.model):
             raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
+        cache_word(self.loaded.model)  # tried here, where nothing else runs the model
         machine.recall(*machine.about(self.loaded.model), cache_folder() / "machine")
         self.passages = quality.passages(
             self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
@@ -229,7 +254,9 @@ class Workbench(Measuring):
         known = self.measured(recipe) or self.record(self.variant(recipe))
         built = self.variants.unsettled(recipe)
         about = (recipe, built.allotted, self.name)
-        return exporting.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
+        written = exporting.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
+        library.remember(str(folder), "export")
+        return written
 
     def _forget(self) -> None:
         """What was made with facts that are better now."""

@@ -144,7 +144,7 @@ def test_a_hub_that_never_answers_gives_a_sentence_soon(tmp_path: Path) -> None:
 
 def test_a_program_ends_with_whoever_waits_for_it() -> None:
     before = set(psutil.Process().children())
-    work = downloads._run([sys.executable, "-c", "import time; time.sleep(60)"], "Waiting.")
+    work = downloads._run([sys.executable, "-c", "import time; time.sleep(60)"], lambda: "Waiting.")
     assert [next(work), next(work)] == ["Waiting."] * 2
     (program,) = set(psutil.Process().children()) - before
     work.close()

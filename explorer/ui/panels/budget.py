@@ -22,6 +22,7 @@ from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.measurement import Measurement
 from explorer.values.recipe import Recipe
+from explorer.workbench.workbench import Workbench
 
 WORDS, say = words("budget"), words("status").say
 UNITS = {"size": 1e6, "ms": 1.0, "kl": 1.0}  # of the page's numbers: million bytes, ms, nats
@@ -46,8 +47,13 @@ class BudgetPanel:
     """The budgets of one desk."""
 
     def __init__(self, desk: Desk) -> None:
-        self.desk, self.bench = desk, desk.bench
+        self.desk = desk
         self._now: dict[str, tuple[list[trade.Trade], float]] = {}  # by model: timed once a visit
+
+    @property
+    def bench(self) -> Workbench:
+        """That of the model which is open now."""
+        return self.desk.bench
 
     def find(self, ask: Ask, level: object, *most: object) -> Iterator[Found]:
         """`most`: million bytes, ms a token and nats; nothing or 0 is no limit."""

@@ -27,12 +27,12 @@ def place(stage: Stage) -> None:
 def draw(view: View) -> str | None:
     """The head, once the model is there, and the step of a lesson that the address names."""
     opened = view.opened
-    return head(opened.source, opened.notes) + section(opened.query) if opened else None
+    return head(opened.source, opened.notes, opened.number) + section(opened.query) if opened else None
 
 
-def head(source: str, notes: Sequence[str]) -> str:
+def head(source: str, notes: Sequence[str], number: int = 0) -> str:
     """The question, where else to go, and which model this is; '' before there is one."""
-    ready = " data-ready" if source else ""  # from then on nothing more will push the page down
+    ready = f' data-ready data-model="{number}"' if source else ""  # from then on nothing more will push the page down
     told = f'<p class="source"{ready}>{escape(source)} {escape(" ".join(notes))}</p>'
     return f"<h1>{escape(WORDS['title'])}</h1>{links()}{told}"
 

@@ -45,7 +45,14 @@ class RivalPanel:
 
     def __init__(self, desk: Desk, allowed: bool = True) -> None:
         self.desk, self.allowed = desk, allowed
-        self.rivalry = Rivalry(desk.bench)
+        self._rivalry: Rivalry | None = None
+
+    @property
+    def rivalry(self) -> Rivalry:
+        """That of the model which is open now."""
+        if self._rivalry is None or self._rivalry.bench is not self.desk.bench:
+            self._rivalry = Rivalry(self.desk.bench)
+        return self._rivalry
 
     def meet(self, ask: Ask, typed: object) -> Iterator[Found]:
         """Opens the model of this name, and lets the setting and the best tried before meet it."""

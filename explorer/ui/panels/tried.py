@@ -20,8 +20,8 @@ def place(stage: Stage) -> None:
     """A button, and the table below."""
     html(paragraph(WORDS["hint"]))
     button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="show-session")
-    answer, bench = stage.answer("session-table"), stage.desk.bench
-    stage.later(lambda: button.click(lambda: settings(bench), None, answer, api_name="session", **QUICK))
+    answer, desk = stage.answer("session-table"), stage.desk
+    stage.later(lambda: button.click(lambda: settings(desk.bench), None, answer, api_name="session", **QUICK))
 
 
 def settings(bench: Workbench) -> str:
