@@ -32,6 +32,15 @@ window.renewed = () => {
   query.set('model', now.name);
   location.assign(written(query));
 };
+addEventListener('click', async ({ target }) => {
+  if (!target.matches?.('.pane .copy')) return;
+  const text = target.closest('.pane').querySelector('.text');
+  try { await navigator.clipboard.writeText(text.textContent); } catch {  // no clipboard without https: by hand
+    getSelection().selectAllChildren(text);
+    document.execCommand('copy');
+  }
+  target.textContent = 'Copied';
+});
 addEventListener('click', ({ target }) => {
   const link = target.closest?.('#budget-table a[href^="?"]');
   if (link) link.href = window.addressOf(link.search);  // before the browser follows it

@@ -42,7 +42,7 @@ def _page(options: argparse.Namespace) -> None:
             webbrowser.open(address)
         try:
             bench.load(lambda message: print(message, flush=True))
-            bench.preparation.in_background(bench.measure_curves)
+            bench.work_ahead()
         except ModelRejected as rejected:
             print(f"{rejected} The page stays open: choose another model there.", flush=True)
         threading.Event().wait()

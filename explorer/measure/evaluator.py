@@ -20,11 +20,12 @@ class Evaluator:
     def __init__(self, original: nn.Module, passages: Sequence[Passage]) -> None:
         self.passages = passages
         self.floor: Reading | None = None
-        self.original: Reading | None = None  # mean nats per token on the whole text, once it has been read
+        self.original: Reading | None = None  # mean nats per token on the text that was read
         self.references: dict[int, Tensor] = {}
         self._original = original
         self._scores: dict[Hashable, list[Score]] = {}
         self._nll: dict[int, Floats] = {}
+        self._read = 0  # passages that `original` is of
 
     def evaluate(self, key: Hashable, model: nn.Module, tokens: int) -> tuple[Quality, bool]:
         """One passage more, unless there are enough already: (quality so far, whether that is enough)."""
@@ -59,13 +60,24 @@ class Evaluator:
                 yield found
             self.floor = found
 
-    def read_all(self) -> Iterator[float]:
-        """The original on every passage, the control variate of perplexities; yields the share done."""
-        for number in range(len(self.passages)):
+    def read(self, tokens: int | None = None) -> Iterator[float]:
+        """The original on the first passages that hold `tokens` tokens, on all by default, unless it is known on as
+        many: what all perplexities are told against, by control variate; yields the share done."""
+        enough = len(self.passages) if tokens is None else 1
+        while enough < len(self.passages) and sum(p.ids.shape[1] - 1 for p in self.passages[:enough]) < (tokens or 0):
+            enough += 1
+        if enough <= self._read:
+            return
+        for number in range(enough):
             if number not in self._nll:
                 self._nll[number] = quality.nll_of(self.passages[number], self._reference(number))
-            yield (number + 1) / len(self.passages)
-        self.original = quality.mean_nll([self._nll[number] for number in range(len(self.passages))])
+            yield (number + 1) / enough
+        self.original, self._read = quality.mean_nll([self._nll[number] for number in range(enough)]), enough
+
+    def summary(self, key: Hashable) -> Quality | None:
+        """What is known of one compressed model, told against what is known of the original by now."""
+        scores = self._scores.get(key)
+        return quality.summarize(scores, self.original, self.floor) if scores else None
 
     def _reference(self, number: int) -> Tensor:
         if number in self.references:

@@ -148,7 +148,7 @@ def summarize(scores: Sequence[Score], original: Reading | None = None, floor: R
     ratio = blocks.mean(nll - plain, "nats") if np.isfinite(nll).all() else blocks.mean(nll, "nats")
     delta = np.exp(-nll.astype(float)) - np.exp(-plain.astype(float))
     square = blocks.mean(delta**2, "", positive=True)
-    if original is None:
+    if original is None or original.n == blocks.tokens:  # the same passages, from the first on
         long, now = blocks.mean(plain, "nats"), blocks.mean(nll, "nats")
     else:
         ends = [None if end is None else original.value + end for end in (ratio.low, ratio.high)]

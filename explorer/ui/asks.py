@@ -43,7 +43,7 @@ class Controls(NamedTuple):
     layers: Any = ""
     protect: Any = ""
     prompt: Any = ""
-    length: Any = 24
+    length: Any = 96
     seed: Any = 0
     temperature: Any = 0.0
     chat: Any = True
@@ -90,7 +90,7 @@ def ask_from(values: Controls, calibrated: bool = True) -> Ask:
     )
     prompt = Prompt(
         text=str(values.prompt or ""),
-        new_tokens=int(min(max(_number(values.length, 24), 1), 400)),
+        new_tokens=int(min(max(_number(values.length, 96), 1), 400)),
         seed=int(min(max(_number(values.seed, 0), 0), 10**6)),
         temperature=min(max(_number(values.temperature, 0), 0.0), 2.0),
         chat=bool(values.chat),

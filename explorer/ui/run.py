@@ -18,7 +18,6 @@ from explorer.values.recipe import Recipe
 from explorer.values.written import Piece
 from explorer.workbench.variants import Variant
 
-FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 # The first round is shown at once, the others narrow it: the prompt is as long as what people ask, no longer.
 TIMING_ROUNDS, DECODE_STEPS, PROMPT_TOKENS = 5, 4, 32
 UPDATE_SECONDS = 0.1
@@ -44,7 +43,11 @@ class Run:
         writing, rounds = self._write(), self._timed(variant)
         texts, view = next(writing)  # the text begins, and goes on once the first figure is there
         yield view
-        for _ in self._judged(variant, FIRST_TOKENS):
+        first, enough = self.bench.judged_tokens
+        for _ in self.bench.read_original(enough):
+            if self.gone():
+                return
+        for _ in self._judged(variant, first):
             pass
         yield replace(
             busy(say("judging", tokens=tokens_of(self.bench.measured(self.recipe)))),
@@ -62,7 +65,7 @@ class Run:
             return
         finished = self._finished(texts, time.perf_counter() - began)
         yield finished
-        yield from self._better(finished, chain(rounds, self._judged(variant, LIVE_TOKENS)))
+        yield from self._better(finished, chain(rounds, self._judged(variant, enough)))
 
     def _applied(self, patience: Patience) -> Any:
         """Yields how far it is; returns the variant, or None where the visit has moved on."""

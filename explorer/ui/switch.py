@@ -75,7 +75,7 @@ class Switch:
                 threading.Thread(target=fresh.engine.step, args=[fresh.close], name="close", daemon=True).start()
         self.desk.take(fresh, who)
         self.setting = setting
-        fresh.preparation.in_background(fresh.measure_curves)
+        fresh.work_ahead()
         threading.Thread(target=before.close, name="close", daemon=True).start()
 
 

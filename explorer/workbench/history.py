@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from explorer.values.measurement import Measurement
+from explorer.values.quality import Quality
 from explorer.values.recipe import Recipe
 
 KEPT = 256
@@ -35,6 +36,12 @@ class History:
         while len(self._rows) > KEPT:
             self.drop(next(recipe for recipe in self._rows if recipe != Recipe()))
         return after
+
+    def judge_anew(self, summary: Callable[[Recipe], Quality | None]) -> None:
+        """Tell every quality against what is known of the original by now."""
+        for recipe, row in self._rows.copy().items():
+            if row.quality:
+                self._rows[recipe] = replace(row, quality=summary(recipe) or row.quality)
 
     def drop(self, recipe: Recipe) -> None:
         """Forget a setting."""

@@ -79,9 +79,10 @@ class Measuring:
         scores = {name: self.evaluator.scores(one) for name, one in alone.items()}
         yield quality.contributions(scores, self.evaluator.scores(recipe))
 
-    def read_original(self) -> Iterator[float]:
-        """The original on all texts: perplexities judged afterwards are those of the whole; yields the share done."""
-        yield from self.engine.steps(self.evaluator.read_all())
+    def read_original(self, tokens: int | None = None) -> Iterator[float]:
+        """The original on the first `tokens` tokens, or on all texts: all perplexities are then those of that text;
+        yields the share done."""
+        yield from self.engine.steps(self.evaluator.read(tokens))
 
     def noise_floor(self) -> Iterator[Reading]:
         """What rounding noise alone does to the original, found once; qualities judged afterwards carry it."""

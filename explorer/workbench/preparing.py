@@ -90,13 +90,13 @@ class Preparation:
         self.done, self.note = 1.0, " ".join(facts.notes)
         self.seconds = time.perf_counter() - started
 
-    def in_background(self, *more: Callable[[], Iterator[Any]]) -> threading.Thread:
-        """`steps`, then `more`, on a thread that gives way to visitors."""
+    def in_background(self, *parts: Callable[[], Iterator[Any]]) -> threading.Thread:
+        """These parts, one after the other, on a thread that gives way to visitors."""
 
         def work() -> None:
             pause = threading.Event()
             try:
-                for _ in chain.from_iterable(part() for part in (self.steps, *more)):
+                for _ in chain.from_iterable(part() for part in parts):
                     while (self._visitors or self._restless) and not self._waiting and not self._closed:
                         pause.wait(0.05)
                     if self._closed:

@@ -33,15 +33,17 @@ from explorer.values.footprint import Cost, Footprint
 from explorer.values.measurement import Measurement
 from explorer.values.progress import told
 from explorer.values.prompt import Prompt
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 from explorer.values.written import STOPPED, Piece
 from explorer.workbench.curves import Curves
 from explorer.workbench.engine import Engine
 from explorer.workbench.history import History
 from explorer.workbench.measuring import Measuring
-from explorer.workbench.preparing import Preparation
+from explorer.workbench.preparing import SMALL, Preparation, weights_of
 from explorer.workbench.variants import Variant, Variants
 
+FIRST_TOKENS, LIVE_TOKENS = 200, 1000
 LARGE = 600_000_000  # bytes of weights from which fewer facts stay mapped
 COST_CONTEXT = 128
 
@@ -209,6 +211,29 @@ class Workbench(Measuring):
             self._originals[prompt] = written
             if len(self._originals) > 32:
                 self._originals.popitem(last=False)
+
+    def read_original(self, tokens: int | None = None) -> Iterator[float]:
+        """As `Measuring.read_original`; what was found before is told against it too, so that no two figures differ in
+        the text that they are of."""
+        yield from super().read_original(tokens)
+        self._history.judge_anew(self.evaluator.summary)
+
+    def noise_floor(self) -> Iterator[Reading]:
+        """As `Measuring.noise_floor`; what was found before is told against it too."""
+        yield from super().noise_floor()
+        self._history.judge_anew(self.evaluator.summary)
+
+    @property
+    def judged_tokens(self) -> tuple[int, int]:
+        """Tokens that the page judges a setting on, at first and in the end: fewer of a large model, since who looks
+        waits; passages are whole."""
+        share = min(1.0, SMALL / max(weights_of(self.loaded.model), 1))
+        return max(60, int(FIRST_TOKENS * share)), max(200, int(LIVE_TOKENS * share))
+
+    def work_ahead(self) -> None:
+        """On a thread that gives way to visitors: the text that perplexities are of, the facts, the curves."""
+        reading = partial(self.read_original, self.judged_tokens[1])
+        self.preparation.in_background(reading, self.prepare, self.measure_curves)
 
     def measure_curves(self) -> Iterator[float]:
         """The curves that predictions come from, once the facts are known; yields the share done."""

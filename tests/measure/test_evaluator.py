@@ -37,7 +37,7 @@ def test_once_the_original_is_read_perplexities_are_those_of_the_whole_text(
 ) -> None:
     evaluator, model = Evaluator(llama.model, passages), settle(compress(llama.model, Recipe(bits=3), Facts()))
     before = evaluator.evaluate("a", model, 39)[0]
-    assert list(evaluator.read_all()) == [0.25, 0.5, 0.75, 1.0]
+    assert list(evaluator.read()) == [0.25, 0.5, 0.75, 1.0]
     after = evaluator.evaluate("a", model, 39)[0]
     assert (after.perplexity_original.n, after.perplexity.n, after.perplexity.how) == (156, 39, "estimated")
     assert after.ln_ppl_ratio == before.ln_ppl_ratio and after.kl == before.kl

@@ -36,7 +36,7 @@ def test_facts_are_prepared_once_and_taken_up_at_the_next_start(unprepared: Work
 
 def test_preparing_gives_way_to_a_visitor(unprepared: Workbench) -> None:
     with unprepared.visit():
-        thread = unprepared.preparation.in_background()
+        thread = unprepared.preparation.in_background(unprepared.prepare)
         thread.join(0.4)
         assert thread.is_alive()
     thread.join(30)
@@ -49,7 +49,7 @@ def test_what_comes_after_preparing_waits_until_a_slider_has_rested(
     monkeypatch.setattr("explorer.workbench.preparing.PATIENCE", 60.0)
     seen = list[int]()
     unprepared.preparation.moved()  # preparing itself is not put off: who never rests would never get it
-    thread = unprepared.preparation.in_background(lambda: (seen.append(i) for i in range(3)))
+    thread = unprepared.preparation.in_background(unprepared.prepare, lambda: (seen.append(i) for i in range(3)))
     for _ in range(300):
         if unprepared.prepared == 1:
             break

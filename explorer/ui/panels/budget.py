@@ -16,7 +16,6 @@ from explorer.studies.budget import Choice, Limits
 from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
 from explorer.ui.markup import number, paragraph, region, table
-from explorer.ui.run import LIVE_TOKENS
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
@@ -79,7 +78,7 @@ class BudgetPanel:
             yield from self.desk.applied(one.recipe)
             variant = self.bench.variant(one.recipe)
             record = self.bench.record(variant)
-            for quality in self.bench.evaluate(one.recipe, LIVE_TOKENS):
+            for quality in self.bench.evaluate(one.recipe, self.bench.judged_tokens[1]):
                 record = self.bench.record(variant, quality=quality)
                 yield None, Status(say("judging", tokens=quality.tokens), "busy")
             if limits.ms:

@@ -58,7 +58,7 @@ def original(view: View) -> str | None:
     """The original's text, as far as it is there."""
     if view.texts is None:
         return None
-    return written(WORDS["original"], view.texts.original, view.texts.compressed.text, "original")
+    return written(WORDS["original"], view.texts.original, view.texts.compressed, "original")
 
 
 def compressed(view: View) -> str | None:
@@ -66,13 +66,13 @@ def compressed(view: View) -> str | None:
     if view.texts is None:
         return None
     title = f"{WORDS['compressed']}: {view.texts.recipe.words()}"
-    return written(title, view.texts.compressed, view.texts.original.text, "compressed")
+    return written(title, view.texts.compressed, view.texts.original, "compressed")
 
 
-def written(title: str, piece: Piece, other: str, side: str) -> str:
+def written(title: str, piece: Piece, other: Piece, side: str) -> str:
     """One pane; why the text ended stands beside its length."""
     detail = f"{piece.tokens} tokens"
     if piece.stopped not in ("", STOPPED):
         detail += f" · {piece.stopped}"
     text = piece.text or ("(the model ended at once)" if piece.stopped else "")
-    return pane(title, detail, text, other, side=side)
+    return pane(title, detail, text, other.text, side=side, whole=bool(other.stopped))
