@@ -146,8 +146,8 @@ def of_model(model: nn.Module, right: Right, how: str) -> Found:
     return Found(opened_by=how, logits=logits, greedy=_greedy(model, right.prompt))
 
 
-def has_llama_cpp() -> bool:
-    return find_spec("llama_cpp") is not None
+def has(package: str) -> bool:
+    return find_spec(package) is not None
 
 
 def by_gguf_package(file: Path, right: Right) -> Found:
