@@ -1,4 +1,4 @@
-"""Commands that write: text of the original and the compressed model, and a setting in the formats of other programs."""
+"""Commands that write: text of the original and the compressed model, and a setting in formats of other programs."""
 
 import argparse
 import json

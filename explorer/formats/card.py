@@ -16,8 +16,8 @@ from explorer.workbench.workbench import Workbench
 
 OPENING = {
     "explorer": "```python\nimport explorer\nmodel, tokenizer, recipe = explorer.load(FOLDER)\nmodel(**tokenizer("
-    '"Hello", return_tensors="pt")).logits\n```\n\n`size-explorer generate --model FOLDER --prompt "Hello"` writes with it.'
-    " The format is described in the explorer's docs/FORMAT.md.",
+    '"Hello", return_tensors="pt")).logits\n```\n\n`size-explorer generate --model FOLDER --prompt "Hello"` writes '
+    "with it. The format is described in the explorer's docs/FORMAT.md.",
     "transformers": '`AutoModelForCausalLM.from_pretrained(FOLDER, dtype="auto")` opens it.',
     "gguf": "`llama-cli -m FILE.gguf`, or `ollama create NAME -f Modelfile`.",
     "compressed-tensors": "`vllm serve FOLDER`, or transformers with `pip install compressed-tensors`.",
@@ -72,7 +72,7 @@ def licence_of(folder: Path) -> dict[str, str]:
 
 def _measured(known: Measurement) -> list[tuple[str, str, str]]:
     size, quality = known.size, known.quality
-    rows = [
+    rows: list[tuple[str, str, str]] = [
         ("tensors as the explorer stores them", _bytes(size.file_bytes), size.file_bytes.how),
         ("compression ratio", f"{size.compression_ratio.value:.2f}", size.compression_ratio.how),
         ("kept parameters", f"{size.parameters.value:,.0f}", size.parameters.how),
@@ -87,7 +87,7 @@ def _measured(known: Measurement) -> list[tuple[str, str, str]]:
 
 
 def _checked(check: Check) -> list[tuple[str, str, str]]:
-    rows = [
+    rows: list[tuple[str, str, str]] = [
         ("this file", _bytes(check.bytes), check.bytes.how),
         (f"KL to the variant, opened by {check.opened_by}", f"{_interval(check.kl)} nats", check.kl.how),
         (

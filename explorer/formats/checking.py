@@ -33,10 +33,12 @@ PATIENCE = 600  # seconds for llama.cpp
 MOST = 0.05  # nats: no rounding of a format comes near; more is a file that says something else
 # Texts on which tokenizers part: odd spaces, code, signs of other scripts; and control tokens, read as such.
 TEXTS = (
-    "Hello, world!", "  two spaces  inside   and behind ", "\ttabs\n\n\nlines\r\n", "It's  I'LL we've  don’t", "x", " ", "",
-    "for (int i=0;i<10;++i) { a[i] *= 2; } // twice", "def f(x):\n    return x**2\n\n\nprint(f(3))", "12345678 3.14 1,000",
-    "naïve Straße ÉTÉ", "こんにちは世界。東京", "Привет, мир", "مرحبا بالعالم", "안녕하세요", "🙂🚀👩‍💻 emoji", "http://a.b/c?d=e&f#g",
-    "snake_case camelCase HTTPServer", "$5 €6 ©®™ ½ ²", "a\u00a0b\u2009c", "# Title\n\n* one\n* two", "!!!???...", "<b>bold</b>",
+    "Hello, world!", "  two spaces  inside   and behind ", "\ttabs\n\n\nlines\r\n",
+    "It's  I'LL we've  don’t", "x", " ", "", "for (int i=0;i<10;++i) { a[i] *= 2; } // twice",
+    "def f(x):\n    return x**2\n\n\nprint(f(3))", "12345678 3.14 1,000", "naïve Straße ÉTÉ",
+    "こんにちは世界。東京", "Привет, мир", "مرحبا بالعالم", "안녕하세요", "🙂🚀👩\u200d💻 emoji",
+    "http://a.b/c?d=e&f#g", "snake_case camelCase HTTPServer", "$5 €6 ©®™ ½ ²",
+    "a\u00a0b\u2009c", "# Title\n\n* one\n* two", "!!!???...", "<b>bold</b>",
 )  # fmt: skip
 
 
@@ -125,7 +127,7 @@ def _unpacked(folder: Path, said: dict[str, Any]) -> dict[str, Tensor]:
     compressors, quantization = (
         import_module(f"compressed_tensors.{part}") for part in ("compressors", "quantization")
     )
-    stored = load_file(folder / WEIGHTS)
+    stored: dict[str, Tensor] = load_file(folder / WEIGHTS)
     packer = compressors.BaseCompressor.get_value_from_registry("pack-quantized")
     found = dict[str, Tensor]()
     schemes = {

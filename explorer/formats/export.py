@@ -107,8 +107,9 @@ def _written(bench: Workbench, recipe: Recipe, chosen: Sequence[Offer], partial:
         if right is not None:
             words = f"Opening {offer.format} again"
             yield Underway(words=words, share=start + 0.5 / len(chosen))
-            checker, opened = OPENERS[offer.format](bench, folder, right), None
-            for opened in _steps(step, checker):
+            opened = None
+            for at in _steps(step, OPENERS[offer.format](bench, folder, right)):
+                opened = at
                 yield Underway(words=words, share=start + 0.7 / len(chosen))
             weights = next(file for pattern in ("*.gguf", WEIGHTS) for file in folder.glob(pattern))
             if opened is not None:  # None where its package is not installed

@@ -29,7 +29,7 @@ def type_of(leaf: Leaf) -> str:
 
 def bytes_of(leaf: Leaf, kind: str) -> int:
     block, span = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
-    return math.prod(leaf.shape) // block * span
+    return int(math.prod(leaf.shape) // block * span)
 
 
 def encoded(leaf: Leaf, kind: str) -> NDArray[np.generic]:

@@ -36,8 +36,8 @@ class GgufFile:
         writer = self._writer(None)
         writer.fout, writer.state = [BytesIO()], WriterState.EMPTY
         self._head(writer)
-        pad = lambda count: gguf.GGUFWriter.ggml_pad(count, writer.data_alignment)  # noqa: E731
-        return pad(writer.fout[0].tell()) + sum(pad(entry.bytes) for entry in self.entries)
+        parts = [writer.fout[0].tell(), *(entry.bytes for entry in self.entries)]
+        return sum(int(gguf.GGUFWriter.ggml_pad(count, writer.data_alignment)) for count in parts)
 
     def kinds(self) -> Counter[str]:
         """Bytes of the matrices of each ggml type."""

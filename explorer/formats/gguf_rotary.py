@@ -36,9 +36,7 @@ def rotary(family: str, text: Any, head_dim: int) -> tuple[dict[str, Any], Facto
         found |= {"rope.scaling.attn_factor": _attention(rope, text.max_position_embeddings / original, original)}
         return found, {LONG: list(rope["long_factor"]), SHORT: list(rope["short_factor"])}
     if kind != "default":
-        raise ValueError(
-            f"llama.cpp's {family} does not turn positions by {kind}, so this model is not written as GGUF."
-        )
+        raise ValueError(f"llama.cpp's {family} does not turn positions by {kind}: not written as GGUF.")
     if family == "nemotron":
         found["rope.scaling.type"] = "none"
     return found, {}
@@ -46,9 +44,7 @@ def rotary(family: str, text: Any, head_dim: int) -> tuple[dict[str, Any], Facto
 
 def _yarn(rope: Mapping[str, Any], factor: float) -> dict[str, Any]:
     if any(rope.get(name) for name in ("mscale", "mscale_all_dim")) or rope.get("truncate") is False:
-        raise ValueError(
-            "llama.cpp does not follow this yarn's mscale or truncate, so the model is not written as GGUF."
-        )
+        raise ValueError("llama.cpp does not follow this yarn's mscale or truncate: not written as GGUF.")
     keys = {"original_context_length": "original_max_position_embeddings", "yarn_attn_factor": "attention_factor"}
     keys |= {"yarn_beta_fast": "beta_fast", "yarn_beta_slow": "beta_slow"}
     given = {f"rope.scaling.{key}": rope[name] for key, name in keys.items() if rope.get(name) is not None}

@@ -1,5 +1,5 @@
-"""What a .gguf file says of its model, from a transformers config: the other way of `model.gguf_settings`. A config that
-llama.cpp would run in another way is refused by the name of what it sets."""
+"""What a .gguf file says of its model, from a transformers config: the other way of `model.gguf_settings`. A config
+that llama.cpp would run in another way is refused by the name of what it sets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,19 +47,19 @@ class Settings:
 
 
 def settings(config: Any) -> Settings:
-    """What a file says of the text part of this config. ValueError in one sentence for what llama.cpp does otherwise."""
+    """What a file says of the text part of this config. ValueError in one sentence for what llama.cpp cannot do."""
     text = config.get_text_config()
     family = ARCHITECTURES.get(text.model_type)
     if family is None:
         raise ValueError(f"Models of the type {text.model_type} are not written as GGUF here.")
     _check(family, text)
     values = _sizes(family, text) | _attention(family, text) | _experts(text) | _own(family, text)
-    if "rope_parameters" in dir(text):
+    if hasattr(text, "rope_parameters"):
         turned, factors = rotary(family, text, head_dim_of(text))
         values |= turned
     else:
         factors = {}
-    window, longest = getattr(text, "sliding_window", None), values.get("context_length")
+    window, longest = getattr(text, "sliding_window", None) or 0, values.get("context_length")
     notes = []
     if family in WITHOUT_WINDOW and _uses_window(text) and isinstance(longest, int) and window < longest:
         notes.append(f"llama.cpp lets it see all tokens, where the original sees the last {window:,}")

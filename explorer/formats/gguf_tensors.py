@@ -1,4 +1,4 @@
-"""The parts of a model by llama.cpp's names, each turned as its families want it; names are those of the gguf package."""
+"""The parts of a model by llama.cpp's names, which the gguf package knows, each turned as its families want it."""
 
 import math
 import re
@@ -99,7 +99,7 @@ def _halves(leaf: Leaf, name: str) -> Iterator[Entry]:
 
 
 def _order(name: str, family: str, text: Any) -> Rows:
-    """How llama.cpp's rows lie where they lie otherwise: Llama's halves of a head alternate, BLOOM's three are apart."""
+    """Where llama.cpp's rows lie otherwise: Llama's halves of a head alternate, BLOOM's three are apart."""
     heads = getattr(text, "num_attention_heads", 1)
     if family == "llama" and re.search(r"\.attn_[qk]\.", name):
         count = heads if ".attn_q." in name else text.num_key_value_heads

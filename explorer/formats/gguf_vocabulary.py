@@ -1,5 +1,5 @@
-"""A tokenizer as a .gguf file says it: its tokens with their kinds, how texts are cut before they become tokens, what is
-put in front, which tokens end an answer. The other way of `model.gguf_tokenizer`; the rules are llama.cpp's."""
+"""A tokenizer as a .gguf file says it: its tokens with their kinds, how texts are cut before they become tokens, what
+is put in front, which tokens end an answer. The other way of `model.gguf_tokenizer`; the rules are llama.cpp's."""
 
 import json
 import re
@@ -15,9 +15,11 @@ SPACE = "▁"
 ADDED = -1000.0  # score of a token that no merge makes
 # Whatever cuts texts differently cuts this one differently; spaces, cases, digits, scripts and signs, each in company.
 PROBE = (
-    "It's IT'S we'Ll  a   b\t\tc \n\n  d\r\n\r\ne 1 12 123 1234 12345678 x1y2 3.14 5,000 __init__(self, *args):\n    return"
-    " {'a': [1]}  # no!!! ... ?? <a/b> \\n //\n/* c */ Straße ÉTÉ cafe\u0301 naïve ЖИЗНЬ жизнь 東京は2024年 你好，世界。 안녕 하세요"
-    " हिन्दी नमस्ते ١٢٣ مرحبا، שלום 🙂🚀👩‍💻 a😀b $5 €6 x+y=z a|b `c` ~d^e camelCaseWord HTTPServer McDonald’s “q” – — \u00a0\u3000z "
+    "It's IT'S we'Ll  a   b\t\tc \n\n  d\r\n\r\ne 1 12 123 1234 12345678 x1y2 3.14 5,000 "
+    "__init__(self, *args):\n    return {'a': [1]}  # no!!! ... ?? <a/b> \\n //\n/* "
+    "c */ Straße ÉTÉ cafe\u0301 naïve ЖИЗНЬ жизнь 東京は2024年 你好，世界。 안녕 하세요 हिन्दी नमस्ते "
+    "١٢٣ مرحبا، שלום 🙂🚀👩‍💻 a😀b $5 €6 x+y=z a|b `c` ~d^e camelCaseWord HTTPServer "
+    "McDonald’s “q” – — \u00a0\u3000z "
 )
 Values = Mapping[str, Any]
 

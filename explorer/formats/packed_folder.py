@@ -82,15 +82,21 @@ def words_of(codes: Tensor, bits: int) -> Tensor:
 
 
 def _config(kinds: dict[tuple[int, int], list[str]], left: list[str]) -> dict[str, Any]:
-    groups = {}
+    groups = dict[str, dict[str, Any]]()
     for place, ((bits, group), names) in enumerate(kinds.items()):
-        weights = {"num_bits": bits, "type": "int", "symmetric": False, "dynamic": False, "actorder": None}
+        weights: dict[str, Any] = {
+            "num_bits": bits,
+            "type": "int",
+            "symmetric": False,
+            "dynamic": False,
+            "actorder": None,
+        }
         weights |= {"strategy": "group", "group_size": group} if group else {"strategy": "channel", "group_size": None}
         targets = ["Linear"] if len(kinds) == 1 else names
         groups[f"group_{place}"] = {"targets": targets, "weights": weights, "input_activations": None}
         groups[f"group_{place}"] |= {"output_activations": None, "format": "pack-quantized"}
-    # Without it transformers 5.24 with compressed-tensors 0.20 looks for zeros in another shape, and with it takes every
-    # layer for one of the first group: so only where there is one.
+    # Without it transformers 5.24 with compressed-tensors 0.20 looks for zeros in another shape, and with it takes
+    # every layer for one of the first group: so only where there is one.
     opened = {"dequantize": True} if len(kinds) == 1 else {}
     return opened | {
         "quant_method": "compressed-tensors",

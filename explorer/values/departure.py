@@ -1,5 +1,5 @@
-"""What leaves, as values: what a format makes of a setting, and what a file turned out to be when it was opened again by
-the program that it is for."""
+"""What leaves, as values: what a format makes of a setting, and what a file turned out to be when it was opened again
+by the program that it is for."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
-from transformers import PreTrainedTokenizerFast
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from explorer.formats.folders import WEIGHTS, Folder
 from explorer.formats.gguf_file import GgufFile, gguf_file
 from explorer.formats.leaves import structure_of
 from explorer.layers.targets import text_body
@@ -35,9 +37,27 @@ def as_gguf(model: nn.Module, loaded: Loaded, **about: Any) -> GgufFile:
     return gguf_file(structure, model.config, loaded.tokenizer, text_body(model), ends | about)
 
 
-def written(model: nn.Module, loaded: Loaded, file: Path) -> Path:
+def written_gguf(model: nn.Module, loaded: Loaded, file: Path) -> Path:
     """The .gguf file of an unsettled model, as many bytes as were told."""
     made = as_gguf(model, loaded)
     assert list(made.write(file))[-1] == 1
     assert file.stat().st_size == made.bytes
     return file
+
+
+def written(made: Folder, model: nn.Module, loaded: Loaded, folder: Path) -> Path:
+    folder.mkdir()
+    assert list(made.write(folder, model, loaded.tokenizer))[-1] == 1
+    assert (folder / WEIGHTS).stat().st_size == made.bytes
+    return folder
+
+
+def opened(folder: Path) -> Any:
+    model, told = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, dtype="auto")
+    assert not any(told.values()), told
+    return model.eval()
+
+
+def logits(model: nn.Module, ids: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]

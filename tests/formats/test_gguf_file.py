@@ -1,4 +1,4 @@
-"""Files of every family, opened again by our own reading of them: the numbers are those that the model multiplies by."""
+"""Files of every family, opened again by our own reading: the numbers are those that the model multiplies by."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from explorer.model.compressing import compress
 from explorer.model.facts import Facts
 from explorer.model.opening import Loaded
 from explorer.values.recipe import Recipe
-from tests.formats.conftest import as_gguf, written
+from tests.formats.conftest import as_gguf, written_gguf
 from tests.model import ggufs
 
 Tiny = Callable[..., Loaded]
@@ -45,19 +45,19 @@ def apart(one: torch.nn.Module, other: torch.nn.Module) -> float:
 def test_a_file_holds_what_the_model_multiplies_by(tiny_of: Tiny, family: str, recipe: Recipe, tmp_path: Path) -> None:
     loaded = tiny_of(family)
     model = compress(loaded.model, recipe, Facts())
-    again = opening.load(str(written(model, loaded, tmp_path / "model.gguf")))
+    again = opening.load(str(written_gguf(model, loaded, tmp_path / "model.gguf")))
     assert again.model.config.model_type == loaded.model.config.model_type
     assert apart(model, again.model) < 0.005
 
 
-def test_every_family_that_is_read_is_written() -> None:
+def test_every_family_that_is_read_is_written_gguf() -> None:
     assert set(ARCHITECTURES.values()) == set(ggufs.CONFIGS)
 
 
 @pytest.mark.parametrize("rope", ROPES, ids=lambda rope: rope["rope_type"])
 def test_positions_are_turned_as_in_the_original(tiny_of: Tiny, rope: dict[str, object], tmp_path: Path) -> None:
     loaded = tiny_of("llama", rope_parameters=rope)
-    again = opening.load(str(written(loaded.model, loaded, tmp_path / "model.gguf")))
+    again = opening.load(str(written_gguf(loaded.model, loaded, tmp_path / "model.gguf")))
     assert apart(loaded.model, again.model) < 0.005
     for key, value in rope.items():
         assert again.model.config.rope_parameters[key] == pytest.approx(value) if key != "rope_type" else True
@@ -66,7 +66,9 @@ def test_positions_are_turned_as_in_the_original(tiny_of: Tiny, rope: dict[str, 
 def test_codes_in_groups_leave_in_blocks(tiny_of: Tiny, tmp_path: Path) -> None:
     loaded = tiny_of("qwen3")
     model = compress(loaded.model, Recipe(bits=4, quant="rtn", group="32", layers=("mlp=bits:5",)), Facts())
-    kinds = {t.name: t.tensor_type.name for t in gguf.GGUFReader(written(model, loaded, tmp_path / "m.gguf")).tensors}
+    kinds = {
+        t.name: t.tensor_type.name for t in gguf.GGUFReader(written_gguf(model, loaded, tmp_path / "m.gguf")).tensors
+    }
     assert kinds["blk.0.attn_q.weight"] == "Q4_1" and kinds["blk.1.ffn_up.weight"] == "Q5_1"
     assert kinds["token_embd.weight"] == "F32" and kinds["blk.0.attn_norm.weight"] == "F32"
     assert apart(model, opening.load(str(tmp_path / "m.gguf")).model) < 0.02
@@ -81,7 +83,7 @@ def test_codes_in_groups_leave_in_blocks(tiny_of: Tiny, tmp_path: Path) -> None:
 def test_what_no_block_holds_leaves_multiplied_out(tiny_of: Tiny, recipe: Recipe, tmp_path: Path) -> None:
     loaded = tiny_of("llama")
     model = compress(loaded.model, recipe, Facts())
-    again = opening.load(str(written(model, loaded, tmp_path / "model.gguf")))
+    again = opening.load(str(written_gguf(model, loaded, tmp_path / "model.gguf")))
     assert apart(model, again.model) < 0.03
 
 
