@@ -9,8 +9,8 @@ from explorer.model.gguf_rotary import FREQS, LONG, SHORT
 from tests.model import ggufs
 
 
-def said(family: str, rope: dict[str, Any]) -> Any:
-    config = ggufs.tiny(family, rope_parameters={"rope_theta": 1e4} | rope).config
+def said(family: str, rope: dict[str, Any], **more: Any) -> Any:
+    config = ggufs.tiny(family, rope_parameters={"rope_theta": 1e4} | rope, **more).config
     return rotary(family, config, 16)
 
 
@@ -23,7 +23,7 @@ def test_llama_3_scales_by_a_tensor_of_factors() -> None:
 
 def test_phi_3_scales_by_two_tensors() -> None:
     rope = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
-    values, factors = said("phi3", rope | {"original_max_position_embeddings": 256})
+    values, factors = said("phi3", rope, original_max_position_embeddings=256)
     assert factors == {LONG: [2.0] * 8, SHORT: [1.0] * 8}
     assert values["rope.scaling.original_context_length"] == 256
     assert values["rope.scaling.attn_factor"] == pytest.approx((1 + 2 * 0.6931471806 / 5.5451774445) ** 0.5)

@@ -85,7 +85,7 @@ def test_pieces_and_their_scores() -> None:
 
 def test_an_order_of_merges_that_scores_cannot_tell_is_refused() -> None:
     with pytest.raises(ValueError, match="order that llama.cpp cannot follow"):
-        vocabulary(pieces([("a", "b"), ("▁a", "b"), ("b", "c"), ("▁", "ab")]), 264, [2])
+        vocabulary(pieces([("a", "b"), ("▁", "ab"), ("▁", "a"), ("▁a", "b")]), 266, [2])
 
 
 def test_other_kinds_of_tokenizers_are_refused() -> None:
