@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def _export(options: argparse.Namespace) -> None:
     if len(recipes) != 1:
         raise ValueError("export writes one recipe: give one value for each setting.")
     asked = judged(options.format, options.out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends it leaves nothing half written either
     workbench = open_model(options)
     prepare(workbench, recipes)
     offers = {offer.format: offer for offer in formats(workbench, recipes[0])}
