@@ -108,7 +108,6 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
         model = skeleton(base, recipe, allotted)
     with refusing("export", f"The weights in {folder.name} cannot be read"):
         whole = load_file(folder / "model.safetensors")
-    _check_sums(folder, whole)
     tensors = _from_transformers(model, whole)
     expected = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
     if any(expected.get(name) != (t.shape, t.dtype) for name, t in tensors.items()):
@@ -129,6 +128,7 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     loaded = {t.data_ptr() for name, t in state.items() if name in tensors}
     if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    _check_sums(folder, whole)  # last, so that what does not fit is called so
     model.generation_config = generation_of(folder) or model.generation_config
     return settle(model).eval().requires_grad_(False), open_tokenizer(folder), recipe
 
