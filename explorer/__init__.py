@@ -1,6 +1,7 @@
 """Size explorer: compress a causal language model live, and measure what that really costs."""
 
 import ctypes
+import importlib
 import os
 import sys
 from typing import Any
@@ -18,3 +19,12 @@ if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
     _mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
     for _what, _value in ((-8, 1), (-3, 32 << 20), (-1, 2**31 - 1), (-2, 64 << 20)) if _mallopt else ():
         _mallopt(_what, _value)
+
+
+def load(folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
+    """An export of this program (docs/FORMAT.md), ready to run: its model, its tokenizer and its recipe.
+
+    ValueError in one sentence for a folder that cannot be used.
+    """
+    places, exporting = importlib.import_module("pathlib"), importlib.import_module("explorer.model.exporting")
+    return exporting.read(places.Path(folder))  # type: ignore[no-any-return]

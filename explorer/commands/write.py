@@ -1,12 +1,17 @@
-"""Commands that write: text of the original and the compressed model, and a folder with packed tensors."""
+"""Commands that write: text of the original and the compressed model, and a setting in formats of other programs."""
 
 import argparse
 import json
+import signal
+import sys
 from pathlib import Path
 
-from explorer.commands.options import Commands, open_model, prepare, recipes_of
+from explorer.commands.options import Commands, open_model, prepare, recipes_of, tell, tell_share
+from explorer.formats.catalogue import FORMATS, formats
+from explorer.formats.export import Job, export, judged
 from explorer.model import exporting
 from explorer.model.writing import prompt_ids, stream
+from explorer.values.departure import Departure
 from explorer.values.prompt import Prompt
 from explorer.values.recipe import Recipe
 
@@ -24,9 +29,14 @@ def add(commands: Commands, model: argparse.ArgumentParser, recipe: argparse.Arg
     generate.add_argument("--json", action="store_true")
     generate.set_defaults(run=_generate)
 
-    export = commands.add_parser("export", parents=[model, recipe], help="write a folder with packed tensors")
-    export.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet")
-    export.set_defaults(run=_export)
+    leave = commands.add_parser("export", parents=[model, recipe], help="write a setting in one or several formats")
+    leave.add_argument(
+        "--out", type=Path, help="a folder that does not exist yet; by default a name that says what it is"
+    )
+    leave.add_argument("--format", nargs="+", default=["explorer"], metavar="FORMAT", help=" | ".join(FORMATS))
+    leave.add_argument("--no-check", dest="check", action="store_false", help="do not open again what was written")
+    leave.add_argument("--check", action="store_true", default=True, help=argparse.SUPPRESS)
+    leave.set_defaults(run=_export)
 
 
 def _generate(options: argparse.Namespace) -> None:
@@ -69,10 +79,42 @@ def _export(options: argparse.Namespace) -> None:
     recipes = recipes_of(options)
     if len(recipes) != 1:
         raise ValueError("export writes one recipe: give one value for each setting.")
-    if options.out.exists():
-        raise ValueError(f"{options.out} exists already; choose another name, nothing is overwritten.")
+    asked = judged(options.format, options.out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends it leaves nothing half written either
     workbench = open_model(options)
     prepare(workbench, recipes)
+    offers = {offer.format: offer for offer in formats(workbench, recipes[0])}
+    for offer in (offers[name] for name in asked):
+        if offer.problem:
+            raise ValueError(offer.problem)
+        assert offer.bytes is not None
+        tell(f"{offer.format}: {offer.bytes.value:,.0f} bytes ({offer.bytes.how}), opened by {offer.opened_by}.")
+        tell(f"  kept: {offer.keeps}." + (f" Otherwise: {offer.rounds}." if offer.rounds else ""))
     workbench.measure(recipes[0], tokens=1024, rounds=3)
-    written = workbench.export(recipes[0], options.out)
-    print(f"{options.out}: {written / 1e6:.2f} MB of tensors, read back and equal to what was measured.")
+    for departure in _made(export(workbench, recipes[0], asked, options.out, options.check)):
+        print(_told(departure))
+
+
+def _made(job: Job) -> tuple[Departure, ...]:
+    """What a job gives in the end; says meanwhile how far it is."""
+    while True:
+        try:
+            at = next(job)
+        except StopIteration as end:
+            print(file=sys.stderr)
+            found: tuple[Departure, ...] = end.value
+            return found
+        tell_share(at.words, at.share)
+
+
+def _told(departure: Departure) -> str:
+    """One format in a line."""
+    check, offer = departure.check, departure.offer
+    if check is None:
+        told = f"{offer.bytes.value:,.0f} bytes" if offer.bytes else ""
+        return f"{departure.folder}: {told}, not opened again by the program it is for."
+    words = [f"{check.bytes.value:,.0f} bytes", f"KL to the variant {check.kl.value:.5f} nats"]
+    words += [f"{check.greedy.value:.0f} of {check.greedy.n} greedy tokens the same"]
+    if check.texts:
+        words.append(f"{check.texts.value:.0f} of {check.texts.n} texts the same tokens")
+    return f"{departure.folder}: {', '.join(words)}, opened by {check.opened_by}."

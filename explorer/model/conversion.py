@@ -66,7 +66,7 @@ def converted(gguf: Path, folder: Path, parameters: int, step: Step) -> Telling[
 def _convert(gguf: Path, folder: Path) -> None:
     """Decode a GGUF file into a bfloat16 safetensors folder, which appears whole or not at all; one that another
     process made meanwhile stays."""
-    model, tokenizer, notes = _decoded(gguf)
+    model, tokenizer, notes = decoded(gguf)
     # the weights are decoded now; transformers would refuse to save what it takes for a quantized model
     with suppress(AttributeError):
         del model.config.quantization_config
@@ -88,7 +88,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         shutil.rmtree(half, ignore_errors=True)
 
 
-def _decoded(gguf: Path) -> tuple[Any, Any, list[str]]:
+def decoded(gguf: Path) -> tuple[Any, Any, list[str]]:
     """Model and tokenizer of a GGUF file, and what of it stays in doubt. The file is opened alone in a folder:
     transformers would also read configs that lie beside it, and nobody checked those. ModelRejected where it is not
     all there, has values that cannot be, or such that change numbers and cannot be applied."""

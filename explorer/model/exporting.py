@@ -3,6 +3,7 @@
 The folder appears whole or not at all: everything is written beside it first and renamed in one step.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -45,7 +46,7 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
         raise ValueError(f"{folder.name!r} cannot be a folder's name here: use letters, digits, dots and dashes.")
     if folder.exists():
         raise ValueError(f"{folder} exists already; choose another name, nothing is overwritten.")
-    tensors = {n: t.detach().cpu().contiguous() for n, t in _as_transformers(model, tensors_of(model)).items()}
+    tensors = {n: t.detach().cpu().contiguous() for n, t in tensors_for(model).items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     needed = sum(t.numel() * t.element_size() for t in tensors.values())
     if shutil.disk_usage(folder.parent).free < 1.1 * needed + 20_000_000:
@@ -61,6 +62,7 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
         described = {"format": FORMAT, "version": VERSION, "base_model": base, "recipe": recipe.to_dict()}
         described["allotted"] = {"kept": dict(allotted.kept), "rank": dict(allotted.rank)}
         _write_json(partial / "recipe.json", described)
+        _write_json(partial / "checksums.json", {name: checksum(t) for name, t in sorted(tensors.items())})
         _write_json(partial / "metrics.json", metrics)
         (partial / "README.md").write_text(card(recipe, base, metrics), encoding="utf-8")
         again = load_file(partial / "model.safetensors")
@@ -71,6 +73,11 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return needed
+
+
+def tensors_for(model: nn.Module) -> dict[str, Tensor]:
+    """What the file of an unsettled model holds, by name."""
+    return _as_transformers(model, tensors_of(model))
 
 
 def is_export(folder: Path) -> bool:
@@ -127,8 +134,26 @@ def read(folder: Path) -> tuple[nn.Module, Any, Recipe]:
     loaded = {t.data_ptr() for name, t in state.items() if name in tensors}
     if any(t.is_meta for t in state.values()) or any(state[name].data_ptr() not in loaded for name in missing):
         raise ModelRejected("export", f"The tensors in {folder.name} do not fit its recipe.")
+    _check_sums(folder, whole)  # last, so that what does not fit is called so
     model.generation_config = generation_of(folder) or model.generation_config
     return settle(model).eval().requires_grad_(False), open_tokenizer(folder), recipe
+
+
+def checksum(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's bytes as the file holds them."""
+    return hashlib.sha256(tensor.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def _check_sums(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors that are not those that were written; exports of before 0.10 have no checksums."""
+    if not (folder / "checksums.json").is_file():
+        return
+    with refusing("export", f"checksums.json in {folder.name} cannot be used"):
+        sums = dict(json.loads((folder / "checksums.json").read_text(encoding="utf-8")))
+    other = sorted(name for name, tensor in tensors.items() if sums.get(name) != checksum(tensor))
+    if other or sums.keys() - tensors.keys():
+        name = (other or sorted(sums.keys() - tensors.keys()))[0]
+        raise ModelRejected("checksum", f"{folder.name} is damaged: {name} is not what was written.")
 
 
 def _twins(model: nn.Module) -> dict[str, list[str]]:

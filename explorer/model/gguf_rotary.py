@@ -134,7 +134,7 @@ def _by_hand(freqs: list[float], context: int) -> Parameters:
 
 def _llama3(freqs: list[float], theta: float, dims: int) -> Parameters | None:
     """The parameters of Llama 3's formula that give these factors; None where none do."""
-    turns = [theta ** (-2 * i / dims) / (2 * math.pi) for i in range(dims // 2)]  # a position
+    turns = _turns(theta, dims)
     if all(each == 1 for each in freqs):
         return None
     for factor, low, high, original in _candidates(freqs, turns):
@@ -162,6 +162,18 @@ def _candidates(freqs: Sequence[float], turns: Sequence[float]) -> Iterator[tupl
         if offset > 0 and slope > 0:
             width = low / offset
             yield factor, low, float(f"{low + width:.4g}"), round(slope * width)
+
+
+def llama3_factors(rope: Mapping[str, Any], dims: int) -> list[float]:
+    """What each of Llama 3's frequencies is divided by."""
+    original, theta = rope["original_max_position_embeddings"], rope.get("rope_theta", THETA)
+    ends = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
+    return [_llama3_factor(original * turn, *ends) for turn in _turns(theta, dims)]
+
+
+def _turns(theta: float, dims: int) -> list[float]:
+    """Of each frequency, a position."""
+    return [theta ** (-2 * i / dims) / (2 * math.pi) for i in range(dims // 2)]
 
 
 def _llama3_factor(turned: float, factor: float, low: float, high: float) -> float:

@@ -99,11 +99,14 @@ def _only_own_tokens(backend: Tokenizer) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(core))
 
 
-def _cut(backend: Tokenizer, cuts: tuple[str, ...], whole_first: bool) -> None:
+def cut(cuts: tuple[str, ...]) -> pre_tokenizers.Sequence:
+    """What cuts texts so before they become tokens."""
     splits = [pre_tokenizers.Split(Regex(each), "isolated") for each in cuts]
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    return pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _cut(backend: Tokenizer, cuts: tuple[str, ...], whole_first: bool) -> None:
+    backend.pre_tokenizer = cut(cuts)
     model = backend.model
     model.ignore_merges = whole_first  # a piece that is a token becomes it, whatever its merges say
     backend.model = model

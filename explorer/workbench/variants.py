@@ -16,7 +16,7 @@ from torch import nn
 from explorer.layers.targets import siblings, targets
 from explorer.measure import size
 from explorer.model import kept
-from explorer.model.compressing import Built, build, kernels_of, notes_of, reshape, settle
+from explorer.model.compressing import Built, build, kernels_of, notes_of, reshape, settle, skeleton
 from explorer.model.facts import Facts, release
 from explorer.model.healing import heal
 from explorer.model.plan import NOTHING, Allotment
@@ -74,13 +74,7 @@ class Variants:
 
     def predictor(self, recipe: Recipe) -> size.Predictor:
         """One for each choice of blocks, channels and heads, from shapes on the meta device."""
-        cuts = Recipe(
-            depth=recipe.depth,
-            depth_by=recipe.depth_by,
-            width=recipe.width,
-            heads=recipe.heads,
-            width_by=recipe.width_by,
-        )
+        cuts = _cuts(recipe)
         found = self._predictors.get(cuts)
         if found is None:
             smaller, _, _ = reshape(self._shapes, cuts, Facts(), self._facts)
@@ -89,6 +83,13 @@ class Variants:
                 self._predictors.pop(known, None)
             self._predictors[cuts] = found
         return found
+
+    def outline(self, recipe: Recipe) -> nn.Module:
+        """The recipe's unsettled model without its numbers, on the meta device; ranks and masks that a global budget
+        did not share out yet are those of an even one."""
+        smaller = reshape(self._shapes, _cuts(recipe), Facts(), self._facts)[0]
+        with torch.device("meta"):
+            return skeleton(smaller, recipe, self.allotted.get(recipe, NOTHING))
 
     def apply(self, recipe: Recipe, stopped: Stopped = lambda: False) -> Iterator[float]:
         """Make the model of a recipe from the original, step by step; yields the share done. A caller may stop.
@@ -262,3 +263,9 @@ class Variants:
 
     def _file(self, recipe: Recipe) -> Path:
         return kept.file_of(self._folder, self._facts.tokens, recipe)
+
+
+def _cuts(recipe: Recipe) -> Recipe:
+    """What of it takes blocks, channels and heads out."""
+    names = ("depth", "depth_by", "width", "heads", "width_by")
+    return Recipe(**{name: getattr(recipe, name) for name in names})

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+import explorer
 from explorer.bench.speed import every_recipe
 from explorer.layers.dense import replace_linear_layers
 from explorer.measure.size import stored_bytes
@@ -107,6 +108,30 @@ def test_the_folder_tells_what_it_is(folder: Path) -> None:
     for words in ("base_model: someone/base", "50 % zeros", "4 bits", "1.2 MB", "0.0123"):
         assert words in card
     assert exporting.is_export(folder) and not exporting.is_export(folder.parent)
+
+
+def test_a_tensor_that_is_not_what_was_written_is_named(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if "packed" in name)
+    save_file(tensors | {name: tensors[name] ^ 1}, folder / "model.safetensors", metadata={"format": "pt"})
+    assert f"{name} is not what was written" in rejected(folder)
+
+
+def test_an_export_of_before_has_no_checksums_and_opens(folder: Path) -> None:
+    (folder / "checksums.json").unlink()
+    assert exporting.read(folder)[2] == Recipe(bits=4, sparsity=0.5)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}"])
+def test_checksums_that_cannot_be_used_are_refused(folder: Path, text: str) -> None:
+    (folder / "checksums.json").write_text(text)
+    assert folder.name in rejected(folder)
+
+
+def test_three_lines_of_python_open_it(folder: Path, ids: Tensor) -> None:
+    model, tokenizer, recipe = explorer.load(folder)
+    assert recipe == Recipe(bits=4, sparsity=0.5) and len(tokenizer) == 300
+    assert torch.equal(logits(model, ids), logits(exporting.read(folder)[0], ids))
 
 
 def test_others_may_read_what_was_written(folder: Path) -> None:

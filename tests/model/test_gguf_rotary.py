@@ -153,7 +153,7 @@ def test_positions_that_cannot_be_turned_so_are_refused(
 ) -> None:
     ggufs.write(tmp_path / "model.gguf", "llama", ggufs.tiny("llama"), tokenizer, **says)
     with pytest.raises(ModelRejected, match="model.gguf") as found:
-        conversion._decoded(tmp_path / "model.gguf")
+        conversion.decoded(tmp_path / "model.gguf")
     assert found.value.code == "rotary"
 
 
@@ -164,4 +164,4 @@ def test_factors_that_cannot_be_are_refused(
     freqs = {"rope_freqs.weight": extra.astype(np.float32)}
     ggufs.write(tmp_path / "model.gguf", "llama", ggufs.tiny("llama"), tokenizer, extra=freqs)
     with pytest.raises(ModelRejected, match="damaged"):
-        conversion._decoded(tmp_path / "model.gguf")
+        conversion.decoded(tmp_path / "model.gguf")

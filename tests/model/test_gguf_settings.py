@@ -171,7 +171,7 @@ def test_a_family_that_was_not_compared_is_refused_by_its_name(opened: Open, tmp
         opened("llama", ggufs.tiny("llama"), attention__scale=2.0)
     path.write_bytes(path.read_bytes().replace(b"llama", b"llamb"))
     with pytest.raises(ModelRejected, match="of the family llamb are not opened from GGUF here"):
-        conversion._decoded(path)
+        conversion.decoded(path)
 
 
 def test_a_number_format_that_one_loader_cannot_decode_is_named(opened: Open) -> None:

@@ -109,7 +109,7 @@ def refused(file: Path, cache: Path) -> str:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_file_that_holds_everything_opens(write: Write, family: str) -> None:
-    model, *_ = conversion._decoded(write(family, tensors_of(family)))
+    model, *_ = conversion.decoded(write(family, tensors_of(family)))
     assert model.config.tie_word_embeddings == FAMILIES[family].tie_word_embeddings
 
 
@@ -123,7 +123,7 @@ def test_every_tensor_that_is_left_out_or_misspelt_is_missed(write: Write, cache
         words = refused(write(family, rest | {wrong: whole[name]}), cache)
         assert name in words or wrong in words
         if name == "output.weight":  # absent, it is the embedding
-            assert conversion._decoded(write(family, rest))[0].config.tie_word_embeddings
+            assert conversion.decoded(write(family, rest))[0].config.tie_word_embeddings
         else:
             assert name in refused(write(family, rest), cache)
 
@@ -146,7 +146,7 @@ def test_a_table_of_one_tensor_is_refused(write: Write, cache: Path) -> None:
 def test_a_tensor_that_the_family_has_no_place_for_is_refused(write: Write, cache: Path) -> None:
     bias = {"blk.0.attn_q.bias": np.ones(32, np.float32)}
     assert "blk.0.attn_q.bias" in refused(write("llama", tensors_of("llama") | bias), cache)
-    assert conversion._decoded(write("llama", tensors_of("llama") | {"rope_freqs.weight": np.ones(8, np.float32)}))
+    assert conversion.decoded(write("llama", tensors_of("llama") | {"rope_freqs.weight": np.ones(8, np.float32)}))
 
 
 @pytest.mark.parametrize("name, shape", [("blk.0.ffn_up.weight", (47, 32)), ("output_norm.weight", (31,))])
