@@ -207,10 +207,10 @@ def test_arrow_keys_and_choices_work_like_the_mouse(page: Page, address: str) ->
     opened(page, address)
     page.locator("#keep input[type=range]").focus()
     for _ in range(4):
-        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")  # less lies to the right
     expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors")
     done(page)
-    page.locator("#bits label").filter(has_text="4").click()
+    page.locator(".ticks[data-for=bits] button:text-is('4')").click()
     expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors, 4 bits (rtn)")
     done(page)
     expect(page.locator(".pane.compressed h2")).to_contain_text("80 % kept in factors, 4 bits")
@@ -257,7 +257,7 @@ def test_methods_and_structure_are_behind_one_door(page: Page, address: str) -> 
     expect(page.locator(".cards")).to_have_attribute("data-setting", "original")
     done(page)
     page.locator("#level label").filter(has_text="best").click()
-    page.locator("#bits label").filter(has_text="4").click()
+    page.locator(".ticks[data-for=bits] button:text-is('4')").click()
     expect(page.locator(".cards")).to_have_attribute("data-setting", "4 bits (gptq)")
     done(page)
 
