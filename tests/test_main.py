@@ -44,7 +44,7 @@ def measure(model: str, text: str, *more: str) -> int:
 def test_a_record_has_every_documented_key(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert measure(model, text, "--sparsity", "0.5") == 0
     (record,) = records(capsys)
-    assert set(record) == {"recipe", "model", "size", "speed", "quality", "cost", "seconds"}
+    assert set(record) == {"recipe", "model", "size", "speed", "quality", "questions", "cost", "seconds"}
     assert Recipe.from_dict(record["recipe"]) == Recipe(sparsity=0.5) and record["model"] == model
     assert set(record["size"]) >= {"file_bytes", "resident_bytes", "parameters", "compression_ratio", "predicted_bytes"}
     assert record["size"]["file_bytes"] == record["size"]["predicted_bytes"] > 0
@@ -55,6 +55,9 @@ def test_a_record_has_every_documented_key(model: str, text: str, capsys: pytest
         )
     assert isinstance(record["speed"]["kernel"], str)
     assert set(record["quality"]) >= {"perplexity", "perplexity_original", "kl", "top1_agreement", "tokens"}
+    asked = record["questions"]
+    assert asked["asked"] == asked["of"] == 132 and len(asked["by_kind"]) == 6
+    assert asked["lost"] + asked["gained"] == len(asked["flipped"])
     assert record["quality"]["tokens"] > 10 and record["cost"]["flops_per_token"] > 0
     assert set(record["seconds"]) == {"load", "prepare", "apply", "measure"} and min(record["seconds"].values()) > 0
 
@@ -93,7 +96,7 @@ def test_without_json_it_prints_a_table(model: str, text: str, capsys: pytest.Ca
     zeros = ["--sparsity", "0.5", "--prune", "magnitude"]
     assert main(["measure", "--model", model, "--text", text, *zeros, "--tokens", "9", "--rounds", "1"]) == 0
     out = capsys.readouterr().out
-    for word in ("zeros", "MB", "ms/token", "KL", "perplexity", "GFLOP", "note"):
+    for word in ("of 132 easy ones right", "zeros", "MB", "ms/token", "KL", "perplexity", "GFLOP", "note"):
         assert word in out
 
 

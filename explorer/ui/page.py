@@ -14,6 +14,7 @@ from explorer.workbench.workbench import Workbench
 
 WORDS = words("page")
 QUESTIONS = (  # about the setting, in the first tab; their answers stand below all of them
+    "questions",
     "figures",
     "words",
     "layers",

@@ -19,8 +19,9 @@ from typing import Any
 from explorer import assets
 from explorer.files import cache_folder
 from explorer.layers.targets import targets, untouched
-from explorer.measure import cost, machine, quality, size
+from explorer.measure import cost, machine, quality, questions, size
 from explorer.measure.evaluator import Evaluator
+from explorer.measure.questions import Examiner
 from explorer.model import exporting, opening, teach
 from explorer.model.facts import Facts, fingerprint
 from explorer.model.forward import cache_word
@@ -56,7 +57,7 @@ class Workbench(Measuring):
         self.ready = threading.Event()
         self.load_seconds = 0.0
         self.engine = Engine()
-        self._history = History(lambda recipe: self.evaluator.forget(recipe))
+        self._history = History(self._dropped)
         self._originals: OrderedDict[Prompt, list[Piece]] = OrderedDict()
 
     # opening
@@ -90,10 +91,10 @@ class Workbench(Measuring):
         if not targets(self.loaded.model):
             raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
         machine.recall(*machine.about(self.loaded.model), cache_folder() / "machine")
-        self.passages = quality.passages(
-            self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
-        )
+        longest = context_length(self.loaded.model)
+        self.passages = quality.passages(self.loaded.tokenizer, self.texts, longest=min(256, longest))
         self.evaluator = Evaluator(self.loaded.model, self.passages)
+        self.examiner = Examiner(self.loaded.model, self.loaded.tokenizer, questions.questions(), longest)
         name = self.fingerprint = fingerprint(self.loaded.model)
         cache, texts = cache_folder(), assets.lessons()
         large = size.stored_bytes(self.loaded.model) > LARGE
@@ -220,6 +221,8 @@ class Workbench(Measuring):
             pass
         for judged in self.evaluate(recipe, tokens):
             found["quality"] = judged
+        for answered in self.questions(recipe):
+            found["questions"] = answered
         for _, timed in self.time(recipe, rounds, **long):
             found["speed"] = timed
         return self.record(variant, **found, seconds={"measure": time.perf_counter() - started})
@@ -231,9 +234,14 @@ class Workbench(Measuring):
         about = (recipe, built.allotted, self.name)
         return exporting.write(built.model, about, self.loaded.tokenizer, known.to_dict(), folder)
 
+    def _dropped(self, recipe: Recipe) -> None:
+        """What was found of a setting that the history lets go."""
+        self.evaluator.forget(recipe)
+        self.examiner.forget(recipe)
+
     def _forget(self) -> None:
         """What was made with facts that are better now."""
         self.variants.forget()
-        for recipe in [*self._history.recipes(), *self.evaluator.keys()]:
+        for recipe in [*self._history.recipes(), *self.evaluator.keys(), *self.examiner.keys()]:
             if isinstance(recipe, Recipe) and not recipe.data_free:
                 self._history.drop(recipe)
