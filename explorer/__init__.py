@@ -18,3 +18,11 @@ if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
     _mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None)
     for _what, _value in ((-8, 1), (-3, 32 << 20), (-1, 2**31 - 1), (-2, 64 << 20)) if _mallopt else ():
         _mallopt(_what, _value)
+
+
+def show(model: Any = None, tokenizer: Any = None, **how: Any) -> Any:
+    """The page in a notebook's cell: of a Hub name, a folder or a .gguf file, of a model and its tokenizer that are
+    there already, or of the default model. See `commands.notebook.show`."""
+    from explorer.commands.notebook import show as shown  # noqa: PLC0415  # seconds, only where it is asked for
+
+    return shown(model, tokenizer, **how)

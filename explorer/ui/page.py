@@ -6,6 +6,7 @@ from types import ModuleType
 
 import gradio as gr
 
+from explorer.ui import endpoints
 from explorer.ui.desk import Desk
 from explorer.ui.panels import address, calibration, cards, header, plot, presets, scenes, sliders, status, texts
 from explorer.ui.stage import Stage
@@ -57,6 +58,7 @@ def build(bench: Workbench, alone: bool = True) -> gr.Blocks:
         scenes.place(stage)
         status.place(stage)
         address.place(stage)
+        endpoints.place(stage.desk)
         stage.connect()
     page.queue(max_size=64)
     return page

@@ -49,8 +49,15 @@ COST_CONTEXT = 128
 class Workbench(Measuring):
     """Open with `load`; then ask for sizes, variants, texts and measurements of any recipe, from any thread."""
 
-    def __init__(self, name: str = DEFAULT, device: str = "cpu", texts: dict[str, list[str]] | None = None) -> None:
-        self.name, self.device = name, device
+    def __init__(
+        self,
+        name: str = DEFAULT,
+        device: str = "cpu",
+        texts: dict[str, list[str]] | None = None,
+        given: tuple[Any, Any] | None = None,
+    ) -> None:
+        """`given`: a model and its tokenizer that are there already; `name` is then what they are called."""
+        self.name, self.device, self._given = name, device, given
         self.texts = texts or assets.texts("evaluation")
         self.text_name = sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
         self.message, self.problem = "Starting.", ""
@@ -84,10 +91,11 @@ class Workbench(Measuring):
 
     def _open(self, tell: Callable[[str], None]) -> None:
         folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
-        if folder and folder.is_dir() and exporting.is_export(folder):
+        if not self._given and folder and folder.is_dir() and exporting.is_export(folder):
             sentence = f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
             raise ModelRejected("export", sentence)
-        self.loaded = opening.load(self.name, device=self.device, say=tell)
+        given = self._given
+        self.loaded = opening.adopt(*given) if given else opening.load(self.name, device=self.device, say=tell)
         if not targets(self.loaded.model):
             raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
         machine.recall(*machine.about(self.loaded.model), cache_folder() / "machine")
@@ -214,18 +222,24 @@ class Workbench(Measuring):
 
     def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5, **long: Any) -> Measurement:
         """Everything about one recipe, in one go (for the command line); `long` as for `time`."""
+        *_, found = self.measuring(recipe, tokens, rounds, **long)
+        return found
+
+    def measuring(self, recipe: Recipe, tokens: int, rounds: int, **long: Any) -> Iterator[Measurement]:
+        """The same step by step, so that a caller may stop; yields what is known so far."""
         variant = self.variant(recipe)
         started = time.perf_counter()
+        yield self.record(variant)
         found: dict[str, Any] = {}
         for _ in self.noise_floor():
-            pass
-        for judged in self.evaluate(recipe, tokens):
-            found["quality"] = judged
-        for answered in self.questions(recipe):
-            found["questions"] = answered
-        for _, timed in self.time(recipe, rounds, **long):
-            found["speed"] = timed
-        return self.record(variant, **found, seconds={"measure": time.perf_counter() - started})
+            yield self.record(variant)
+        for found["quality"] in self.evaluate(recipe, tokens):
+            yield self.record(variant, **found)
+        for found["questions"] in self.questions(recipe):
+            yield self.record(variant, **found)
+        for _, found["speed"] in self.time(recipe, rounds, **long):
+            yield self.record(variant, **found)
+        yield self.record(variant, seconds={"measure": time.perf_counter() - started})
 
     def export(self, recipe: Recipe, folder: Path) -> int:
         """Write a recipe's model to a new folder; the bytes of its tensors."""
