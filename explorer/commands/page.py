@@ -39,8 +39,6 @@ def _page(options: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a service ends it as Ctrl+C does
     try:
         print(f"The page is at {address} (Ctrl+C stops it).", flush=True)
-        if where.tools:
-            print(f"Assistants find its tools (MCP) at {address.rstrip('/')}/gradio_api/mcp/", flush=True)
         if has_display() and not options.no_browser:
             webbrowser.open(address)
         bench.load(lambda message: print(message, flush=True))

@@ -53,7 +53,8 @@ def _whole(told: Questions, same: bool) -> str:
     lost = "" if same else WORDS["lost"].format(lost=whole.lost, gained=whole.gained)
     some = "" if told.complete else WORDS["some"].format(asked=whole.asked, of=told.of)
     note = " ".join(filter(None, (some, lost, sentence)))
-    return region("asked", WORDS["title"], note, f"<p>{escape(WORDS['whole'].format(asked=whole.asked))} {counts}</p>")
+    headline = f'<p class="headline">{escape(WORDS["whole"].format(asked=whole.asked))} {counts}</p>'
+    return region("asked", WORDS["title"], "", f"{headline}<p>{escape(note)}</p>")
 
 
 def _kinds(tallies: Iterable[Tally]) -> str:
@@ -63,9 +64,9 @@ def _kinds(tallies: Iterable[Tally]) -> str:
         [
             number(tally.right_original),
             number(tally.right),
+            *(number(_count(flips, tally.asked)) for flips in (tally.lost, tally.gained)),
             number(tally.difference),
             *(number(end(tally.difference, at)) for at in (tally.difference.low, tally.difference.high)),
-            *(number(_count(flips, tally.asked)) for flips in (tally.lost, tally.gained)),
         ]
         for tally in some
     ]
