@@ -16,6 +16,7 @@ from explorer.__main__ import main
 from explorer.commands import page
 from explorer.measure import machine
 from explorer.studies import profiling
+from explorer.ui.standing import standing
 from explorer.values.recipe import Recipe
 
 READING = {"median", "low", "high", "n"}
@@ -161,7 +162,8 @@ def test_without_a_command_it_is_the_page(arguments: list[str], monkeypatch: pyt
     asked: list[argparse.Namespace] = []
     monkeypatch.setattr(page, "_page", asked.append)
     assert main(arguments) == 0
-    assert asked[0].port == (7870 if "--port" in arguments else None) and asked[0].host == "127.0.0.1"
+    assert asked[0].port == (7870 if "--port" in arguments else None) and asked[0].host is None
+    assert standing({}, asked[0].host, asked[0].port).host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
