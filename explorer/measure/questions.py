@@ -20,7 +20,6 @@ from explorer import assets
 from explorer.layers.linear import device_of
 from explorer.measure.intervals import paired_share, wilson
 from explorer.measure.quality import in_turn
-from explorer.model.forward import last_logits
 from explorer.model.tokens import front
 from explorer.values.questions import Answer, Question, Questions, Tally
 from explorer.values.reading import Reading
@@ -82,9 +81,8 @@ def answers(model: nn.Module, sheets: Sequence[Sheet]) -> list[str | None]:
     for rows in _passes(list(first)):
         longest = len(rows[-1])  # padded by their last token, which changes nothing before it
         ids = torch.tensor([row + row[-1:] * (longest - len(row)) for row in rows])
-        logits = last_logits(model, ids.to(device_of(model)), longest - min(first[row] for row in rows))
-        at = longest - logits.shape[1]
-        told |= {row: logits[i, first[row] - at : len(row) - at] for i, row in enumerate(rows)}
+        logits = model(input_ids=ids.to(device_of(model)), use_cache=False).logits
+        told |= {row: logits[i, first[row] : len(row)].clone() for i, row in enumerate(rows)}
     return [_answer(sheet, told) for sheet in sheets]
 
 

@@ -37,14 +37,6 @@ def forward(model: nn.Module, ids: Tensor, kept: Any = None, all_positions: bool
     return found.logits if all_positions else found.logits[:, -1:], found.get(word)
 
 
-def last_logits(model: nn.Module, ids: Tensor, count: int) -> Tensor:
-    """Logits behind the last `count` tokens of ids (texts, tokens), (texts, count, vocabulary): no more are worked out
-    where the family can leave the others."""
-    asked = {"logits_to_keep": count} if "logits_to_keep" in _parameters(type(model).forward) else {}
-    logits: Tensor = model(input_ids=ids, use_cache=False, **asked).logits
-    return logits[:, -count:]
-
-
 @cache
 def _parameters(forward: Callable[..., Any]) -> Mapping[str, Any]:
     return signature(forward).parameters
