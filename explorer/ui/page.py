@@ -7,6 +7,7 @@ from types import ModuleType
 
 import gradio as gr
 
+from explorer.ui import endpoints
 from explorer.ui.desk import Desk
 from explorer.ui.panels import address, calibration, cards, header, model, plot, presets, scenes, sliders, status, texts
 from explorer.ui.stage import Stage
@@ -15,6 +16,7 @@ from explorer.workbench.workbench import Workbench
 
 WORDS = words("page")
 QUESTIONS = (  # about the setting, in the first tab; their answers stand below all of them
+    "questions",
     "figures",
     "words",
     "layers",
@@ -59,6 +61,7 @@ def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = N
         scenes.place(stage)
         status.place(stage)
         address.place(stage)
+        endpoints.place(stage.desk)
         stage.connect()
     page.queue(max_size=64)
     return page

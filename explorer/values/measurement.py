@@ -6,6 +6,7 @@ from typing import Any
 from explorer.values.footprint import Cost, Footprint
 from explorer.values.performance import Speed
 from explorer.values.quality import Quality
+from explorer.values.questions import Questions
 from explorer.values.reading import finite
 from explorer.values.recipe import Recipe
 
@@ -20,6 +21,7 @@ class Measurement:
     cost: Cost
     speed: Speed | None = None
     quality: Quality | None = None
+    questions: Questions | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -41,6 +43,7 @@ class Measurement:
             },
             "speed": speed and speed.to_dict(),
             "quality": quality and quality.to_dict(),
+            "questions": self.questions and self.questions.to_dict(),
             "cost": {
                 "flops_per_token": int(self.cost.flops_per_token.value),
                 "useful_flops_per_token": int(self.cost.useful_flops_per_token.value),

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from explorer.ui.asks import AUTO, FIRST_STOP, Controls, stop_of
-from explorer.ui.stage import Stage, html
+from explorer.ui.stage import OWN, Stage, html
 from explorer.ui.words import words
 from explorer.values.ranges import BITS, CHOICES, KEEP, RANGES, SPARSITY, Range
 
@@ -21,7 +21,7 @@ def place(stage: Stage) -> None:
 
     def arrows() -> None:
         moved = [c.submit if isinstance(c, gr.Textbox) else c.input for c in stage.recipe]
-        stage.preview(moved, trigger_mode="always_last", api_name="preview")
+        stage.preview(moved, trigger_mode="always_last", api_name="preview", **OWN)
         stage.run(moved, moved=True, name="apply", js="(...values) => window.rested(values)")
 
     stage.later(arrows)

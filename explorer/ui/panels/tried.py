@@ -8,7 +8,7 @@ import gradio as gr
 
 from explorer.studies import session
 from explorer.ui.markup import number, paragraph, table
-from explorer.ui.stage import QUICK, Stage, html
+from explorer.ui.stage import OWN, QUICK, Stage, html
 from explorer.ui.words import words
 from explorer.values.measurement import Measurement
 from explorer.workbench.workbench import Workbench
@@ -21,7 +21,7 @@ def place(stage: Stage) -> None:
     html(paragraph(WORDS["hint"]))
     button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="show-session")
     answer, desk = stage.answer("session-table"), stage.desk
-    stage.later(lambda: button.click(lambda: settings(desk.bench), None, answer, api_name="session", **QUICK))
+    stage.later(lambda: button.click(lambda: settings(desk.bench), None, answer, api_name="session", **OWN, **QUICK))
 
 
 def settings(bench: Workbench) -> str:
