@@ -9,7 +9,20 @@ import gradio as gr
 
 from explorer.ui import endpoints
 from explorer.ui.desk import Desk
-from explorer.ui.panels import address, calibration, cards, header, model, plot, presets, scenes, sliders, status, texts
+from explorer.ui.panels import (
+    address,
+    calibration,
+    cards,
+    header,
+    model,
+    plot,
+    presets,
+    scenes,
+    sliders,
+    status,
+    texts,
+    verdict,
+)
 from explorer.ui.stage import Stage
 from explorer.ui.words import words
 from explorer.workbench.workbench import Workbench
@@ -46,6 +59,7 @@ def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = N
                 calibration.place(stage)
                 sliders.place(stage)
             with gr.Column(scale=1, min_width=320, elem_id="results"):
+                verdict.place(stage)
                 with gr.Row(elem_id="numbers", equal_height=True):
                     cards.place(stage)
                     plot.place(stage)

@@ -231,6 +231,11 @@ class Workbench(Measuring):
         self._history.judge_anew(self.evaluator.summary)
 
     @property
+    def quick(self) -> bool:
+        """Whether the model is small enough to be asked more than anybody asked for."""
+        return weights_of(self.loaded.model) <= SMALL
+
+    @property
     def judged_tokens(self) -> tuple[int, int]:
         """Tokens that the page judges a setting on, at first and in the end: fewer of a large model, since who looks
         waits; passages are whole."""
