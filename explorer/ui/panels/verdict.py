@@ -20,12 +20,14 @@ def place(stage: Stage) -> None:
 
 
 def draw(view: View) -> str | None:
-    """What is known of the setting; parts that are not measured yet say so."""
+    """The setting, once its time and its distance are measured: words that came one by one would push others about."""
     if view.numbers is None:
         return None
     now = view.numbers
     if now.recipe == Recipe():
-        return sentence([WORDS["original"]])
+        return sentence([escape(WORDS["original"])])
+    if now.known is None or now.known.speed is None or now.known.quality is None:
+        return sentence([escape(WORDS["measuring"].format(words=now.recipe.words()))])
     return sentence([_size(now.size.compression_ratio), _speed(now), _words(now), *_questions(now)])
 
 
@@ -48,8 +50,7 @@ def _size(ratio: Reading) -> str:
 
 def _speed(now: Numbers) -> str:
     ratio = now.known.speed.decode_ratio if now.known and now.known.speed else None
-    if ratio is None:
-        return escape(WORDS["not_timed"])
+    assert ratio
     low, high = ratio.low or ratio.value, ratio.high or ratio.value
     if low <= 1 <= high:
         return _said("as_fast", ratio)
@@ -58,8 +59,7 @@ def _speed(now: Numbers) -> str:
 
 def _words(now: Numbers) -> str:
     quality = now.known.quality if now.known else None
-    if quality is None:
-        return escape(WORDS["not_read"])
+    assert quality
     if quality.broken_positions:
         return escape(WORDS["broken"])
     word = "same_words" if quality.verdict == "distinguishable" or quality.noise_floor is None else "no_difference"
