@@ -8,6 +8,7 @@ from explorer.values.performance import Speed
 from explorer.values.quality import Quality
 from explorer.values.reading import finite
 from explorer.values.recipe import Recipe
+from explorer.values.written import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Measurement:
     cost: Cost
     speed: Speed | None = None
     quality: Quality | None = None
+    texts: tuple[Pair, ...] = ()  # for a report; no part of the record
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
