@@ -68,8 +68,8 @@ def _read(file: Path) -> str:
         raise ValueError(f"{file.name} is not a UTF-8 text file.") from None
 
 
-def _measured(options: argparse.Namespace, wanted: list[Recipe]) -> tuple[str, Recipe]:
-    """The session of the original and these settings, and the one among them that the report is about."""
+def _measured(options: argparse.Namespace, wanted: list[Recipe]) -> tuple[str, Recipe | None]:
+    """The session of the original and these settings, and the one that was asked for where there is only one."""
     workbench = open_model(options)
     prepare(workbench, wanted)
     for recipe in (Recipe(), *wanted):
@@ -80,4 +80,4 @@ def _measured(options: argparse.Namespace, wanted: list[Recipe]) -> tuple[str, R
     for share in pairs.write(workbench, about):
         tell_share("Writing three pairs of texts", share)
     print(file=sys.stderr)
-    return session.as_json(workbench), about
+    return session.as_json(workbench), wanted[0] if len(wanted) == 1 else None

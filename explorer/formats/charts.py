@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from explorer.values.reading import Reading
+from explorer.values.units import plain
+
 WIDTH = 680.0
 BLUE, ORANGE, GREEN, YELLOW, PINK = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#CC79A7"
+COLOURS = (BLUE, YELLOW, GREEN, ORANGE, PINK)
 INK, GREY, PALE = "#1e293b", "#475569", "#e2e8f0"
 LEVELS = (0.5, 0.7, 0.8, 0.9, 0.95, 1, 1.02, 1.05, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100)
 HIGHEST = 100.0  # times the original's perplexity; what is above stands at the edge
@@ -29,20 +33,19 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One bar with its 95 % interval, where it has one."""
+    """One bar, with its 95 % interval where it has one."""
 
     name: str
-    value: float
-    low: float | None = None
-    high: float | None = None
+    reading: Reading
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """One bar of several parts that add up."""
+    """One bar of several parts, and what they add up to."""
 
     name: str
-    parts: tuple[float, ...]
+    parts: tuple[Reading, ...]
+    total: Reading
 
 
 def plane(points: Sequence[Point], title: str, x: str, y: str, kinds: Mapping[str, str]) -> str:
@@ -77,8 +80,8 @@ def plane(points: Sequence[Point], title: str, x: str, y: str, kinds: Mapping[st
 def bars(some: Sequence[Bar], title: str, x: str) -> str:
     """Horizontal bars with intervals and their values; a value that is no number has no bar."""
     left, right, top, each = 150.0, WIDTH - 90, 8.0, 26.0
-    known = [end for bar in some for end in (bar.value, bar.high) if end is not None and math.isfinite(end)]
-    reach = max(known, default=0.0) * 1.04 or 1.0
+    known = [end for bar in some for end in (bar.reading.value, bar.reading.high) if end is not None]
+    reach = max((end for end in known if math.isfinite(end)), default=0.0) * 1.04 or 1.0
     bottom = top + each * len(some)
 
     def across(value: float) -> float:
@@ -87,16 +90,14 @@ def bars(some: Sequence[Bar], title: str, x: str) -> str:
     parts = [_grid(across(step), top, across(step), bottom) for step in ticks(reach)]
     parts += [_text(across(step), bottom + 16, f"{step:g}", "middle") for step in ticks(reach)]
     for place, bar in enumerate(some):
-        middle, finite = top + each * (place + 0.5), math.isfinite(bar.value)
-        parts.append(_text(left - 8, middle + 4, bar.name, "end"))
-        parts += [_rect(left, middle - 7, across(bar.value) - left, 14, BLUE)] if finite else []
-        ends = (bar.low, bar.high) if finite and bar.low is not None and bar.high is not None else None
-        if ends:
-            low, high = map(across, ends)
-            path = f"M{low:.1f} {middle - 4:.1f}v8M{low:.1f} {middle:.1f}H{high:.1f}M{high:.1f} {middle - 4:.1f}v8"
+        middle, reading = top + each * (place + 0.5), bar.reading
+        edge = across(reading.value) if math.isfinite(reading.value) else left
+        parts += [_text(left - 8, middle + 4, bar.name, "end"), _rect(left, middle - 7, edge - left, 14, BLUE)]
+        if reading.low is not None and reading.high is not None:
+            low, edge = across(reading.low), across(reading.high)
+            path = f"M{low:.1f} {middle - 4:.1f}v8M{low:.1f} {middle:.1f}H{edge:.1f}M{edge:.1f} {middle - 4:.1f}v8"
             parts.append(f'<path d="{path}" stroke="{INK}" stroke-width="1.6" fill="none"/>')
-        edge = across(ends[1] if ends and ends[1] is not None else bar.value) if finite else left
-        parts.append(_text(edge + 7, middle + 4, f"{bar.value:.3g}" if finite else "not a number"))
+        parts.append(_text(edge + 7, middle + 4, plain(reading, reading.value)))
     parts.append(_text((left + right) / 2, bottom + 36, x, "middle"))
     return _svg(title, bottom + 46, parts)
 
@@ -104,9 +105,8 @@ def bars(some: Sequence[Bar], title: str, x: str) -> str:
 def stacks(some: Sequence[Stack], names: Sequence[str], title: str, x: str) -> str:
     """Horizontal bars of up to five parts each, on one scale, with their sums and a legend."""
     left, right, top, each = 190.0, WIDTH - 84, 34.0, 34.0
-    reach = max(sum(stack.parts) for stack in some) or 1.0
+    reach = max(stack.total.value for stack in some) or 1.0
     bottom = top + each * len(some)
-    colours = (BLUE, YELLOW, GREEN, ORANGE, PINK)
     parts = []
     for step in ticks(reach):
         at = left + (right - left) * step / reach
@@ -114,13 +114,13 @@ def stacks(some: Sequence[Stack], names: Sequence[str], title: str, x: str) -> s
     for place, stack in enumerate(some):
         start, middle = left, top + each * (place + 0.5)
         parts.append(_text(left - 8, middle + 4, stack.name, "end"))
-        for value, colour in zip(stack.parts, colours, strict=True):
-            length = (right - left) * value / reach
+        for reading, colour in zip(stack.parts, COLOURS, strict=True):
+            length = (right - left) * reading.value / reach
             parts.append(_rect(start, middle - 10, length, 20, colour, edge="white" if length > 3 else "none"))
             start += length
-        parts.append(_text(start + 7, middle + 4, f"{sum(stack.parts):,.0f}"))
+        parts.append(_text(start + 7, middle + 4, plain(stack.total, stack.total.value)))
     at = left
-    for name, colour in zip(names, colours, strict=True):
+    for name, colour in zip(names, COLOURS, strict=True):
         parts += [_rect(at, 8, 11, 11, colour), _text(at + 15, 18, name)]
         at += 28 + 6.4 * len(name)
     parts.append(_text((left + right) / 2, bottom + 36, x, "middle"))
@@ -225,6 +225,7 @@ def _rect(x: float, y: float, wide: float, high: float, colour: str, edge: str =
 def _text(x: float, y: float, words: str, anchor: str = "start", turn: bool = False, bold: bool = False) -> str:
     more = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turn else ""
     more += ' font-weight="700"' if bold else ""
+    more += ' stroke="white" stroke-width="3" paint-order="stroke"'  # so that a line behind does not strike it out
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{more}>{escape(words)}</text>'
 
 

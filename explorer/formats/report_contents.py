@@ -14,6 +14,7 @@ from explorer.values.measurement import Measurement
 from explorer.values.performance import verdict
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
+from explorer.values.units import plain
 from explorer.values.written import Pair
 
 Piece = str | Reading
@@ -76,7 +77,7 @@ def contents(session: Session, wanted: Recipe | None, words: Mapping[str, Any], 
     row = chosen(session.rows, wanted)
     rows = [each for each in session.rows if each.model == row.model]
     short = row.model.rstrip("/").rpartition("/")[2]
-    made = _Sections(session, rows, row, words, short)
+    made = _Sections(session, rows, row, words, short, wanted is not None)
     sections = (
         made.plane(),
         made.texts(),
@@ -113,6 +114,7 @@ class _Sections:
     row: Measurement
     words: Mapping[str, Any]
     short: str
+    asked: bool  # for this very setting
 
     def answer(self) -> tuple[Line, Line, Line]:
         """How small, how far from the original, how fast."""
@@ -137,8 +139,10 @@ class _Sections:
         )
         if not row.speed or not row.speed.decode_ratio:
             return size, quality, line(said["untimed"])
-        how = verdict(row.speed.decode_ratio)
-        return size, quality, line(said[how], ms=row.speed.ms_per_token, ratio=row.speed.decode_ratio)
+        ratio = row.speed.decode_ratio
+        ends = {name: plain(ratio, end) for name, end in (("low", ratio.low), ("high", ratio.high)) if end is not None}
+        how = verdict(ratio) if len(ends) == 2 else "once"
+        return size, quality, line(said[how], ms=row.speed.ms_per_token, ratio=ratio, **ends)
 
     def plane(self) -> Section:
         """Every setting that was tried: size against perplexity, and their figures."""
@@ -154,17 +158,19 @@ class _Sections:
             if each.quality
         ]
         points.append(charts.Point(name=said["original"], x=self._original_bytes().value / 1e6, y=1.0, kind="original"))
-        rows = [self._figures(said["original"], each) for each in self.rows if each.recipe == Recipe()]
-        rows += [self._figures(f"{number}  {each.recipe.words()}", each) for number, each in numbers.items()]
+        rows = [("", said["original"], *_figures(each)[:-1], "–") for each in self.rows if each.recipe == Recipe()]
+        rows += [(str(number), each.recipe.words(), *_figures(each)) for number, each in numbers.items()]
         here = len(rows) - len(numbers) + [*numbers.values()].index(self.row)
-        how = said["asked"] if len(numbers) == 1 else said["chosen"]
+        how = said[
+            "only" if len(numbers) == 1 else "asked" if self.asked else "near" if _kl(self.row) <= CLOSE else "far"
+        ]
         return Section(
             name="plane",
             title=said["title"],
             lines=(line(said["note"], count=len(numbers)),),
             picture=charts.plane(points, said["picture"], said["x"], said["y"], said["kinds"]),
             table=Table(columns=tuple(said["columns"]), rows=tuple(rows), marked=here),
-            notes=(line(how, words=self.row.recipe.words()), line(said["intervals"])),
+            notes=(line(how, words=self.row.recipe.words(), close=f"{CLOSE:g}"), line(said["intervals"])),
         )
 
     def texts(self) -> Section:
@@ -179,19 +185,16 @@ class _Sections:
         assert self.row.quality
         kinds = self.row.quality.by_kind
         names = [said["kinds"].get(part.kind, part.kind) for part in kinds]
-        bars = [
-            charts.Bar(name=name, value=part.kl.value, low=part.kl.low, high=part.kl.high)
-            for name, part in zip(names, kinds, strict=True)
-        ]
+        bars = [charts.Bar(name=name, reading=part.kl) for name, part in zip(names, kinds, strict=True)]
         rows = [
             (name, part.kl, part.top1_agreement, part.lost, part.gained)
             for name, part in zip(names, kinds, strict=True)
         ]
-        told = line(said["note"], first=names[0], last=names[-1]) if len(names) > 1 else line(said["one"])
+        told = "one" if len(kinds) < 2 else "clear" if _apart(kinds[0].kl, kinds[-1].kl) else "unclear"
         return Section(
             name="breaks",
             title=said["title"],
-            lines=(told,),
+            lines=(line(said[told], first=names[0] if names else "", last=names[-1] if names else ""),),
             picture=charts.bars(bars, said["picture"], said["x"]) if bars else "",
             table=Table(columns=tuple(said["columns"]), rows=tuple(rows)) if rows else None,
             notes=(line(said["legend"]),),
@@ -214,12 +217,12 @@ class _Sections:
         }
         five = [field.name for field in fields(Costs)]
         stacks = [
-            charts.Stack(name=name, parts=tuple(getattr(takes.best.costs, part).value for part in five))
-            for name, takes in found.items()
+            charts.Stack(name=name, parts=tuple(getattr(costs, part) for part in five), total=costs.total)
+            for name, costs in ((name, takes.best.costs) for name, takes in found.items())
         ]
         figures: dict[str, Callable[[Takes], Reading]] = {
-            **{part: lambda takes, part=part: getattr(takes.best.costs, part) for part in five},  # type: ignore[misc]
             "total": lambda takes: takes.best.costs.total,
+            **{part: lambda takes, part=part: getattr(takes.best.costs, part) for part in five},  # type: ignore[misc]
             "usd": lambda takes: takes.best.usd_per_million,
             "kwh": lambda takes: takes.best.kwh_per_million,
             "co2": lambda takes: takes.co2_g_per_million,
@@ -233,7 +236,7 @@ class _Sections:
             lines=(line(said["note"], context=CONTEXT, traffic=f"{default_prices().million_tokens_per_month:,.0f}"),),
             picture=charts.stacks(stacks, [said["rows"][part] for part in five], said["picture"], said["x"]),
             table=Table(columns=(said["corner"], *found), rows=(gpus, *rows), marked=None),
-            notes=(line(said["limits"]),),
+            notes=(line(said["limits"], words=self.row.recipe.words(), bits=bits),),
         )
 
     def origin(self) -> Section:
@@ -246,7 +249,7 @@ class _Sections:
         """How, on which machine, on which texts; and what to type to measure it again."""
         said, about, row = self.words["method"], self.session.about, self.row
         assert row.quality
-        rows = list(self._machine())
+        rows = [(said["model"], row.model), *self._machine()]
         rows.append((said["tokens"], f"{row.quality.tokens + row.quality.broken_positions:,}"))
         if row.speed:
             kernel = said["timed_by"].format(kernel=row.speed.kernel, loop=row.speed.loop, dtype=row.speed.dtype)
@@ -294,18 +297,6 @@ class _Sections:
             size.file_bytes, value=round(size.file_bytes.value * size.compression_ratio.value), how="calculated"
         )
 
-    def _figures(self, name: str, row: Measurement) -> tuple[Cell, ...]:
-        speed, quality = row.speed, row.quality
-        return (
-            name,
-            row.size.file_bytes,
-            quality.kl if quality else None,
-            quality.top1_agreement if quality else None,
-            quality.perplexity if quality else None,
-            speed.ms_per_token if speed else None,
-            speed.decode_ratio if speed else None,
-        )
-
 
 def _counts(texts: object) -> str:
     """Kinds of text, with the passages of each."""
@@ -315,3 +306,20 @@ def _counts(texts: object) -> str:
 def _kl(row: Measurement) -> float:
     value = row.quality.kl.value if row.quality else float("inf")
     return value if value == value else float("inf")
+
+
+def _figures(row: Measurement) -> tuple[Cell, ...]:
+    speed, quality = row.speed, row.quality
+    return (
+        row.size.file_bytes,
+        quality.kl if quality else None,
+        quality.top1_agreement if quality else None,
+        quality.perplexity if quality else None,
+        speed.ms_per_token if speed else None,
+        speed.decode_ratio if speed else None,
+    )
+
+
+def _apart(larger: Reading, smaller: Reading) -> bool:
+    """Whether their intervals do not meet."""
+    return larger.low is not None and smaller.high is not None and larger.low > smaller.high

@@ -47,9 +47,10 @@ def _section(section: Section, subtitle: str, named: Mapping[str, Any]) -> Itera
 def _table(table: Table, unknown: str) -> str:
     rows = [tuple(table.columns), ("---",) * len(table.columns)]
     rows += [tuple(_cell(cell, unknown) for cell in row) for row in table.rows]
-    marked = None if table.marked is None else table.marked + 2
-    lines = [[f"**{row[0]}**", *row[1:]] if at == marked else row for at, row in enumerate(rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+    if table.marked is not None:
+        number, name, *rest = rows[table.marked + 2]
+        rows[table.marked + 2] = (number, f"**{name}**", *rest)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _cell(cell: Cell, unknown: str) -> str:
