@@ -45,7 +45,7 @@ def _section(section: Section, subtitle: str, named: Mapping[str, Any]) -> Itera
 
 
 def _table(table: Table, unknown: str) -> str:
-    rows = [tuple(table.columns), ("---",) * len(table.columns)]
+    rows = [tuple(map(_escaped, table.columns)), ("---",) * len(table.columns)]
     rows += [tuple(_cell(cell, unknown) for cell in row) for row in table.rows]
     if table.marked is not None:
         number, name, *rest = rows[table.marked + 2]

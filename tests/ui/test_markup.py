@@ -10,7 +10,6 @@ from explorer.ui.markup import number, status
 from explorer.ui.panels import cards, figures, header, layers, tried, words
 from explorer.ui.view import Status, View
 from explorer.ui.word_diff import marked, pane
-from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 
 HOSTILE = [
