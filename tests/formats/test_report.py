@@ -100,7 +100,7 @@ def test_what_models_write_runs_nothing(tried: Workbench) -> None:
     whole = json.loads(session.as_json(tried))
     for row in whole["rows"]:
         row |= {"model": f"models/{evil}", "command": evil, "texts": [dict.fromkeys(PAIR, evil)] * 3}
-        row["quality"]["by_kind"] = dict.fromkeys([evil], row["quality"]["by_kind"]["code"])
+        row["quality"]["by_kind"] = dict.fromkeys([evil], next(iter(row["quality"]["by_kind"].values())))
         row["size"]["notes"] = [evil]
     whole["about"] |= {"processor": evil, "texts": {evil: evil}, "versions": {evil: evil}}
     page = written(json.dumps(whole), TEN[0])
