@@ -4,11 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from explorer.commands import bench, choose, heal, measure, page, speed, write
+from explorer.commands import bench, choose, heal, measure, page, report, speed, write
 from explorer.commands.options import about, model_options, recipe_options
 from explorer.model.preflight import ModelRejected
 
-COMMANDS = (page, measure, speed, write, heal, choose, bench)
+COMMANDS = (page, measure, speed, write, report, heal, choose, bench)
 OWN = ("-h", "--help", "--version")  # options of the program itself; others without a command are the page's
 
 

@@ -6,7 +6,7 @@ import json
 import platform
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -15,11 +15,26 @@ import torch
 
 from explorer import __version__
 from explorer.measure.machine import processor
+from explorer.takes.architecture import Architecture, parameters
+from explorer.takes.configs import architecture_of_config
 from explorer.values.measurement import Measurement
 from explorer.values.recipe import Recipe
+from explorer.values.record import Part, measurement
 from explorer.workbench.workbench import Workbench
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "numpy")
+LARGEST = 2**26  # characters of a session.json; 256 settings are about 2 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a session.json says: `about` as it stands there, the dimensions of the model where they are known, every
+    setting that was tried, and how each is measured again."""
+
+    about: Mapping[str, Any]
+    architecture: Architecture | None
+    rows: tuple[Measurement, ...]
+    commands: Mapping[Recipe, str]
 
 
 def about(bench: Workbench) -> dict[str, Any]:
@@ -32,8 +47,18 @@ def about(bench: Workbench) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {"size-explorer": __version__, **{name: version(name) for name in PACKAGES}},
         "texts": {kind: len(passages) for kind, passages in bench.texts.items()},
+        "architecture": _dimensions(bench),
         "seed": 0,
     }
+
+
+def _dimensions(bench: Workbench) -> dict[str, Any] | None:
+    """What costs are calculated from; None for a family whose dimensions are not known here."""
+    config: Any = bench.loaded.model.config
+    try:
+        return asdict(architecture_of_config(config.to_dict()))
+    except ValueError:
+        return None
 
 
 def command(bench: Workbench, row: Measurement) -> str:
@@ -47,9 +72,48 @@ def command(bench: Workbench, row: Measurement) -> str:
 
 
 def as_json(bench: Workbench) -> str:
-    """Everything: what it was measured on, and each setting's whole record."""
-    rows = [row.to_dict() | {"command": command(bench, row)} for row in bench.history()]
+    """Everything: what it was measured on, and each setting's whole record with the texts it wrote for a report."""
+    rows = [
+        row.to_dict() | {"command": command(bench, row), "texts": [asdict(pair) for pair in row.texts]}
+        for row in bench.history()
+    ]
     return json.dumps({"about": about(bench), "rows": rows}, indent=1)
+
+
+def opened(text: str) -> Session:
+    """What `as_json` wrote. It comes from a file, so ValueError, one sentence, says what cannot be."""
+    if len(text) > LARGEST:
+        raise ValueError("This session.json is too long.")
+    try:
+        whole = Part(json.loads(text), "session")
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("This is no session.json: it is not JSON.") from None
+    told = whole.part("about").values
+    rows = [Part(each, "rows") for each in whole.several("rows")]
+    found = {row.recipe: (row, part.text("command", "")) for part in rows for row in [measurement(part.values)]}
+    return Session(
+        about=told,
+        architecture=_architecture(told.get("architecture")),
+        rows=tuple(row for row, _ in found.values()),
+        commands={recipe: words for recipe, (_, words) in found.items()},
+    )
+
+
+def _architecture(values: object) -> Architecture | None:
+    if values is None:
+        return None
+    part = Part(values, "about.architecture")
+    known = {field.name: field.type for field in fields(Architecture)}
+    sizes = {name: part.values[name] for name in known if name in part.values}
+    for name, value in sizes.items():
+        kind = known[name] if known[name] in (bool, int) else str
+        if type(value) is not kind or (type(value) is int and not 0 <= value <= 10**8):
+            raise ValueError(f"about.architecture.{name} cannot be {str(value)[:40]}.")
+    try:
+        found = Architecture(**sizes)
+        return found if parameters(found) else None
+    except (TypeError, KeyError, ZeroDivisionError):
+        raise ValueError("about.architecture lacks dimensions.") from None
 
 
 def as_csv(bench: Workbench) -> str:

@@ -51,8 +51,8 @@ def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = N
     gr.set_static_paths([plot.PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         stage = Stage(page, Desk(bench), alone, None if alone and models is None else (models or [bench.name]))
-        header.place(stage)
         model.place(stage)
+        header.place(stage)
         with gr.Row(elem_id="desk", equal_height=False):
             with gr.Column(scale=0, min_width=304, elem_id="controls"):
                 presets.place(stage)

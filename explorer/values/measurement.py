@@ -9,6 +9,7 @@ from explorer.values.quality import Quality
 from explorer.values.questions import Questions
 from explorer.values.reading import finite
 from explorer.values.recipe import Recipe
+from explorer.values.written import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class Measurement:
     speed: Speed | None = None
     quality: Quality | None = None
     questions: Questions | None = None
+    texts: tuple[Pair, ...] = ()  # for a report; no part of the record
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

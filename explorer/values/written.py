@@ -21,6 +21,15 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pair:
+    """What the original and a compressed model wrote after one prompt, the likeliest token each time."""
+
+    prompt: str
+    original: str
+    compressed: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Guess:
     """One possible next token, and its probability."""
 

@@ -589,9 +589,9 @@ def test_a_whole_visit_by_keyboard_alone(page: Page, address: str) -> None:
     for _ in range(4):
         press("ArrowRight")
     expect(cards).to_have_attribute("data-setting", re.compile("20 % zeros"))
-    tab_to(page, "#bits input:checked")
+    tab_to(page, "#bits input[type=range]")
     press("ArrowRight")
-    expect(cards).to_have_attribute("data-setting", re.compile("20 % zeros.*, 6 bits"))
+    expect(cards).to_have_attribute("data-setting", re.compile("20 % zeros.*, 7 bits"))
     tab_to(page, "#more > button")
     press("Enter")
     tab_to(page, "#depth input[type=range]")

@@ -6,11 +6,10 @@ import pytest
 
 from explorer.ui.asks import Controls
 from explorer.ui.desk import Desk
-from explorer.ui.markup import number, plain, status
+from explorer.ui.markup import number, status
 from explorer.ui.panels import cards, figures, header, layers, tried, words
 from explorer.ui.view import Status, View
 from explorer.ui.word_diff import marked, pane
-from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 
 HOSTILE = [
@@ -63,24 +62,6 @@ def test_every_number_on_the_cards_carries_a_badge(desk: Desk) -> None:
 
 def test_what_is_not_known_is_not_a_number() -> None:
     assert "…" in number(None) and "badge" not in number(None)
-
-
-@pytest.mark.parametrize(
-    ("value", "unit", "text"),
-    [
-        (72_560_000, "bytes", "72.6 MB"),
-        (2.5e9, "bytes", "2.50 GB"),
-        (0.689, "share", "68.9 %"),
-        (float("nan"), "ms", "not a number"),
-        (5e7, "", "5.0e+07"),
-        (0.00489, "nats", "0.0049"),
-        (12.345, "J", "12.3 J"),
-        (12.345, "kWh", "12.3 kWh"),
-        (1234.5, "g", "1,234 g"),
-    ],
-)
-def test_units_are_what_people_read(value: float, unit: str, text: str) -> None:
-    assert plain(Reading(value=value, unit=unit, how="measured"), value) == text
 
 
 def test_no_number_anywhere_in_full_is_without_its_badge(desk: Desk, values: Controls) -> None:

@@ -10,13 +10,14 @@ from html import escape
 from explorer.ui.asks import Ask
 from explorer.ui.color import color
 from explorer.ui.desk import Desk
-from explorer.ui.markup import number, plain, region, table
+from explorer.ui.markup import number, region, table
 from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.matrices import LayerReading
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
+from explorer.values.units import plain
 
 WORDS = words("layers")
 HIGHEST = 16  # px, of a bar in a strip

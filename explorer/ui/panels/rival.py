@@ -10,13 +10,14 @@ import gradio as gr
 from explorer.studies.rival import Rivalry
 from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
-from explorer.ui.markup import end, number, paragraph, plain, region, table
+from explorer.ui.markup import end, number, paragraph, region, table
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.contest import BUDGETS, Contender, Contest, Match
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
+from explorer.values.units import plain
 from explorer.values.written import Piece
 
 WORDS = words("rival")

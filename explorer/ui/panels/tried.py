@@ -1,14 +1,19 @@
-"""Settings tried so far: everything that was measured since the start, and the files to keep it in."""
+"""Settings tried so far: everything that was measured since the start, the files to keep it in, and a report on one."""
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from html import escape
 
 import gradio as gr
 
+from explorer.formats import report
 from explorer.studies import session
+from explorer.ui.asks import Ask
+from explorer.ui.desk import Desk
 from explorer.ui.markup import number, paragraph, table
 from explorer.ui.stage import OWN, QUICK, Stage, html
+from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.measurement import Measurement
 from explorer.workbench.workbench import Workbench
@@ -17,11 +22,27 @@ WORDS = words("tried")
 
 
 def place(stage: Stage) -> None:
-    """A button, and the table below."""
+    """Two buttons, and below the link to a report and the table."""
     html(paragraph(WORDS["hint"]))
-    button = gr.Button(WORDS["button"], size="sm", scale=0, elem_id="show-session")
-    answer, desk = stage.answer("session-table"), stage.desk
+    with gr.Row():
+        button = gr.Button(WORDS["button"], size="sm", scale=0, min_width=200, elem_id="show-session")
+        asked = gr.Button(WORDS["report"], size="sm", scale=0, min_width=200, elem_id="make-report")
+    saved, answer, desk = stage.answer("report-link"), stage.answer("session-table"), stage.desk
     stage.later(lambda: button.click(lambda: settings(desk.bench), None, answer, api_name="session", **OWN, **QUICK))
+    stage.later(lambda: stage.study(asked.click, partial(reported, desk), saved, "report"))
+
+
+def reported(desk: Desk, ask: Ask) -> Iterator[Found]:
+    """A link to the report on the setting that was asked for; on the original, that of the best that was measured."""
+    work = report.steps(desk.bench, ask.recipe)
+    while True:
+        try:
+            share = next(work)
+        except StopIteration as end:
+            line = Status(WORDS.say("reported", words=end.value[0].words()), "done")
+            yield f'<p class="links">{link("report.html", "text/html", end.value[1])}</p>', line
+            return
+        yield None, Status(WORDS.say("reporting", share=f"{share * 100:.0f}"), "busy")
 
 
 def settings(bench: Workbench) -> str:
@@ -43,12 +64,17 @@ def draw(rows: Iterable[Measurement], as_csv: str, as_json: str) -> str:
         ]
         for row in some
     ]
-    links = " ".join(
-        f'<a class="save" download="{name}" href="data:{kind};base64,{b64encode(text.encode()).decode()}">'
-        f"{escape(WORDS['save'].format(name=name))}</a>"
-        for name, kind, text in (("session.csv", "text/csv", as_csv), ("session.json", "application/json", as_json))
-    )
+    files = (("session.csv", "text/csv", as_csv), ("session.json", "application/json", as_json))
+    links = " ".join(link(*file) for file in files)
     names = [row.recipe.words() for row in some]
     return f'<p class="links">{links}</p>' + table(
         "tried", WORDS["title"], WORDS["note"], WORDS["columns"], names, cells
+    )
+
+
+def link(name: str, kind: str, text: str) -> str:
+    """Saves a text under a name; the text travels in the link."""
+    return (
+        f'<a class="save" download="{name}" href="data:{kind};base64,{b64encode(text.encode()).decode()}">'
+        f"{escape(WORDS['save'].format(name=name))}</a>"
     )

@@ -11,12 +11,13 @@ from explorer.studies.tracing import trace
 from explorer.ui.asks import Ask
 from explorer.ui.color import color
 from explorer.ui.desk import Desk
-from explorer.ui.markup import bar, number, plain, region, table
+from explorer.ui.markup import bar, number, region, table
 from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.word_diff import marked
 from explorer.ui.words import words
 from explorer.values.reading import Reading
+from explorer.values.units import plain
 from explorer.values.written import Guess, Place, Trace
 
 WORDS = words("words")
