@@ -1,6 +1,6 @@
 """Records that were printed or saved → Measurements. They come from files, so every value is looked at: ValueError, one
-sentence, names the first that cannot be. Null is not a number in a figure, and not measured elsewhere. Answers to the easy
-questions are not read back."""
+sentence, names the first that cannot be. Null is not a number in a figure, and not measured elsewhere. Answers to the
+easy questions are not read back."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
