@@ -23,6 +23,24 @@ window.addressOf = (setting) => {
   for (const [name, value] of new URLSearchParams(setting)) query.set(name, value);
   return written(query);
 };
+// The buttons below a slider of bits set it, and the one that it stands at is marked, whoever moved it.
+const range = (ticks) => document.querySelector(`#${ticks.dataset.for} input[type=range]`);
+addEventListener('click', ({ target }) => {
+  const ticks = target.closest?.('.ticks'), slider = ticks && range(ticks);
+  if (!slider || !target.dataset.stop) return;
+  Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(slider, target.dataset.stop);
+  slider.dispatchEvent(new Event('input', { bubbles: true }));
+});
+setInterval(() => {
+  for (const ticks of document.querySelectorAll('.ticks')) {
+    const slider = range(ticks);
+    for (const tick of ticks.children) {
+      const here = tick.dataset.stop === slider?.value;
+      if (`${here}` !== tick.getAttribute('aria-pressed')) tick.setAttribute('aria-pressed', here);
+      if (here && slider.getAttribute('aria-valuetext') !== tick.textContent) slider.setAttribute('aria-valuetext', tick.textContent);
+    }
+  }
+}, 100);
 // Another model took the place of the one that this page shows: the page begins anew, its setting as it was.
 window.renewed = () => {
   const now = document.querySelector('#model-news [data-model]')?.dataset;

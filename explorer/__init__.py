@@ -28,3 +28,11 @@ def load(folder: str | os.PathLike[str]) -> tuple[Any, Any, Any]:
     """
     places, exporting = importlib.import_module("pathlib"), importlib.import_module("explorer.model.exporting")
     return exporting.read(places.Path(folder))  # type: ignore[no-any-return]
+
+
+def show(model: Any = None, tokenizer: Any = None, **how: Any) -> Any:
+    """The page in a notebook's cell: of a Hub name, a folder or a .gguf file, of a model and its tokenizer that are
+    there already, or of the default model. See `commands.notebook.show`."""
+    from explorer.commands.notebook import show as shown  # noqa: PLC0415  # seconds, only where it is asked for
+
+    return shown(model, tokenizer, **how)

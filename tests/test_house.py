@@ -127,7 +127,8 @@ def test_the_preflight_knows_neither_torch_nor_the_rest() -> None:
         assert packages(name) <= {*sys.stdlib_module_names, "explorer", "psutil"}, name
 
 
-WITHOUT_GRADIO = {"asks", "color", "desk", "known", "markup", "patience", "run", "view", "visits", "word_diff", "words"}
+WITHOUT_GRADIO = {"asks", "color", "desk", "known", "markup", "patience", "run", "standing", "view", "visits"}
+WITHOUT_GRADIO |= {"word_diff", "words"}
 
 
 def test_only_what_is_placed_on_the_page_knows_gradio() -> None:

@@ -16,6 +16,7 @@ from explorer.__main__ import main
 from explorer.commands import page
 from explorer.measure import machine
 from explorer.studies import profiling
+from explorer.ui.standing import standing
 from explorer.values.recipe import Recipe
 
 READING = {"median", "low", "high", "n"}
@@ -44,7 +45,7 @@ def measure(model: str, text: str, *more: str) -> int:
 def test_a_record_has_every_documented_key(model: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert measure(model, text, "--sparsity", "0.5") == 0
     (record,) = records(capsys)
-    assert set(record) == {"recipe", "model", "size", "speed", "quality", "cost", "seconds"}
+    assert set(record) == {"recipe", "model", "size", "speed", "quality", "questions", "cost", "seconds"}
     assert Recipe.from_dict(record["recipe"]) == Recipe(sparsity=0.5) and record["model"] == model
     assert set(record["size"]) >= {"file_bytes", "resident_bytes", "parameters", "compression_ratio", "predicted_bytes"}
     assert record["size"]["file_bytes"] == record["size"]["predicted_bytes"] > 0
@@ -55,6 +56,9 @@ def test_a_record_has_every_documented_key(model: str, text: str, capsys: pytest
         )
     assert isinstance(record["speed"]["kernel"], str)
     assert set(record["quality"]) >= {"perplexity", "perplexity_original", "kl", "top1_agreement", "tokens"}
+    asked = record["questions"]
+    assert asked["asked"] == asked["of"] == 132 and len(asked["by_kind"]) == 6
+    assert asked["lost"] + asked["gained"] == len(asked["flipped"])
     assert record["quality"]["tokens"] > 10 and record["cost"]["flops_per_token"] > 0
     assert set(record["seconds"]) == {"load", "prepare", "apply", "measure"} and min(record["seconds"].values()) > 0
 
@@ -93,7 +97,7 @@ def test_without_json_it_prints_a_table(model: str, text: str, capsys: pytest.Ca
     zeros = ["--sparsity", "0.5", "--prune", "magnitude"]
     assert main(["measure", "--model", model, "--text", text, *zeros, "--tokens", "9", "--rounds", "1"]) == 0
     out = capsys.readouterr().out
-    for word in ("zeros", "MB", "ms/token", "KL", "perplexity", "GFLOP", "note"):
+    for word in ("of 132 easy ones right", "zeros", "MB", "ms/token", "KL", "perplexity", "GFLOP", "note"):
         assert word in out
 
 
@@ -158,7 +162,8 @@ def test_without_a_command_it_is_the_page(arguments: list[str], monkeypatch: pyt
     asked: list[argparse.Namespace] = []
     monkeypatch.setattr(page, "_page", asked.append)
     assert main(arguments) == 0
-    assert asked[0].port == (7870 if "--port" in arguments else None) and asked[0].host == "127.0.0.1"
+    assert asked[0].port == (7870 if "--port" in arguments else None) and asked[0].host is None
+    assert standing({}, asked[0].host, asked[0].port).host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(

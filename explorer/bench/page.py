@@ -78,7 +78,7 @@ def run(model: str, say: Callable[[str], None]) -> dict[str, Any]:
             drags += page.evaluate("window.waits.splice(0)")
         for bits in ("8", "6", "4", "3"):
             before = _setting(page)
-            page.locator("#bits").get_by_test_id(f"{bits}-radio-label").click()
+            page.locator(f".ticks[data-for=bits] button:text-is('{bits}')").click()
             releases.append(page.evaluate(DONE, before))
         page.evaluate(QUIET)
         loads = {"cold": [_load(browser.new_context().new_page(), address) for _ in range(5)]}

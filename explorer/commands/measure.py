@@ -14,6 +14,7 @@ from explorer.values.contest import Contest
 from explorer.values.matrices import LayerReading
 from explorer.values.measurement import Measurement
 from explorer.values.prompt import Prompt
+from explorer.values.questions import Questions
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 from explorer.values.written import Collapse, Piece
@@ -94,7 +95,7 @@ def _contest(found: Contest) -> Iterator[str]:
 
 def _table(record: Measurement) -> str:
     size, speed, quality = record.size, record.speed, record.quality
-    assert speed and quality and size.resident_bytes
+    assert speed and quality and record.questions and size.resident_bytes
     token, prefill = speed.ms_per_token, speed.prefill_ms
     lines = [
         f"{record.model}: {record.recipe.words()}",
@@ -109,6 +110,7 @@ def _table(record: Measurement) -> str:
         f"  quality     KL {quality.kl.value:.4f} nats   perplexity {quality.perplexity.value:.2f}"
         f" (original {quality.perplexity_original.value:.2f})   same top word {quality.top1_agreement.value:.1%}"
         f"   {quality.tokens:,} tokens",
+        f"  questions   {_questions(record.questions)}",
         f"  cost        {record.cost.flops_per_token.value / 1e9:8.3f} GFLOP per token",
     ]
     if size.active_parameters and size.active_bytes:
@@ -117,6 +119,15 @@ def _table(record: Measurement) -> str:
             f"{size.active_bytes.value / 1e6:.1f} MB of the file"
         )
     return "\n".join(lines + [f"  note        {note}" for note in size.notes])
+
+
+def _questions(found: Questions) -> str:
+    """How many are still right, and which way they flipped."""
+    whole = found.whole
+    return (
+        f"{whole.right.value:.0f} of {whole.asked} easy ones right (original {whole.right_original.value:.0f}, guessing"
+        f" {found.chance:.0f}): {found.verdict}   {whole.lost} lost, {whole.gained} gained, McNemar p = {found.p:.2g}"
+    )
 
 
 def _ratio(ratio: Reading | None) -> str:

@@ -9,16 +9,19 @@ import webbrowser
 
 from explorer.commands.options import Commands, device
 from explorer.model.preflight import ModelRejected
-from explorer.ui import guard
 from explorer.ui.direct import direct
+from explorer.ui.standing import standing
 from explorer.workbench.workbench import Workbench
 
 
 def add(commands: Commands, model: argparse.ArgumentParser, _: argparse.ArgumentParser) -> None:
     """`page`."""
     parser = commands.add_parser("page", parents=[model], help="the interactive page; runs where no command is named")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (this computer only by default)")
+    parser.add_argument("--host", help="address to listen on (this computer only by default)")
     parser.add_argument("--port", type=int, help="port (first free one from 7860 by default)")
+    parser.add_argument("--root-path", default="", metavar="PATH", help="the path, or address, at which a proxy has it")
+    parser.add_argument("--embed", nargs="+", default=[], metavar="ORIGIN", help="sites that may show it in a frame")
+    parser.add_argument("--mcp", action="store_true", help="serve assistants too: the API's endpoints as MCP tools")
     parser.add_argument("--no-browser", action="store_true", help="open no browser; without a display none is opened")
     parser.add_argument(
         "--models", help="names that visitors may open, with commas between; this computer's own user any"
@@ -27,14 +30,17 @@ def add(commands: Commands, model: argparse.ArgumentParser, _: argparse.Argument
 
 
 def _page(options: argparse.Namespace) -> None:
+    where = standing(
+        os.environ, options.host, options.port, root=options.root_path, frames=options.embed, tools=options.mcp
+    )
     bench = Workbench(options.model, device(options.device))
     with direct():  # gradio makes an HTTP client when it is imported, and asks the page whether it is there
         from explorer.ui.page import build  # noqa: PLC0415  # two seconds that no other command should wait for
         from explorer.ui.serving import launch  # noqa: PLC0415
 
         models = [name.strip() for name in options.models.split(",") if name.strip()] if options.models else None
-        page = build(bench, options.host in guard.LOOPBACK, models and list(dict.fromkeys([options.model, *models])))
-        address = launch(page, options.host, options.port)
+        page = build(bench, where.alone, models and list(dict.fromkeys([options.model, *models])))
+        address = launch(page, where)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends a service ends it as Ctrl+C does
     try:
         print(f"The page is at {address} (Ctrl+C stops it).", flush=True)

@@ -107,6 +107,18 @@ def paired_ratio(before: Sequence[float], after: Sequence[float], besides: float
     return Reading(value=math.exp(mean), unit="×", how="measured", low=low, high=high, se=error, n=n)
 
 
+def paired_share(lost: int, gained: int, n: int, certain: bool = False) -> Reading:
+    """(gained - lost) / n of n pairs, with the interval of Agresti and Min (Statistics in Medicine 24, 2005): half a
+    pair more in each of the four cells, so that it has a width even where nothing flipped, unless that is `certain`."""
+    value = (gained - lost) / n
+    if certain:
+        return Reading(value=value, unit="share", how="measured", low=value, high=value, n=n)
+    middle = (gained - lost) / (n + 2)
+    reach = 1.96 * math.sqrt((lost + gained + 1) / (n + 2) - middle**2) / math.sqrt(n + 2)
+    low, high = max(middle - reach, -1.0), min(middle + reach, 1.0)
+    return Reading(value=value, unit="share", how="measured", low=low, high=high, n=n)
+
+
 def wilson(share: float, n: float, z: float = 1.96) -> tuple[float, float]:
     """Interval of a share of n independent draws (Wilson, JASA 22, 1927)."""
     center = share + z * z / (2 * n)

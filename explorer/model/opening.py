@@ -1,5 +1,6 @@
 """A folder → its model and tokenizer, ready to run; or a name, by way of its place. Knows nothing of compression."""
 
+import copy
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,22 @@ def _opened(
         model, notes = _open(folder, files, torch.bfloat16, method, device)
         notes.append("In float16 its predictions are not numbers.")
     return model, notes
+
+
+@torch.no_grad()
+def adopt(model: Any, tokenizer: Any) -> Loaded:
+    """A model that somebody has in memory: its weights are shared, its modules and settings are not, so that nothing
+    done here shows there. ModelRejected in one plain sentence."""
+    if not isinstance(model, nn.Module) or not hasattr(model, "config") or not hasattr(model, "get_input_embeddings"):
+        raise ModelRejected("no-model", "A causal language model of transformers and its tokenizer are needed.")
+    if not callable(tokenizer) or not hasattr(tokenizer, "get_vocab"):
+        raise ModelRejected("no-tokenizer", "The model's tokenizer is needed as well.")
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    mine = _ready(copy.deepcopy(model, shared | {id(buffer): buffer for buffer in model.buffers()}))
+    check_rows(tokenizer, mine.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    check_causal(mine)
+    name = str(getattr(model.config, "name_or_path", "") or type(model).__name__)
+    return Loaded(model=mine, tokenizer=tokenizer, name=name, source="memory", folder=Path(), note=try_out(tokenizer))
 
 
 def open_tokenizer(folder: Path) -> Any:

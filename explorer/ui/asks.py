@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from explorer.values.prompt import Prompt
-from explorer.values.ranges import BEST, DATA_FREE, RANGES, Range
+from explorer.values.ranges import BEST, BITS, DATA_FREE, RANGES, Range
 from explorer.values.recipe import Recipe
 
 AUTO = "auto"
+FIRST_STOP = 100  # the sliders of bits count their stops from it, so that no stop is taken for a number of bits
 PERCENT = ("sparsity", "keep", "depth", "width", "heads")
 NUMBERS = ("residual_rank", "heal", "heal_rate", "heal_seed")
 METHODS = ("prune", "quant", "factorize")
@@ -80,8 +81,8 @@ def ask_from(values: Controls, calibrated: bool = True) -> Ask:
     recipe = Recipe(
         **shares,
         **words,
-        bits=int(_number(values.bits, 16)),
-        head_bits=int(_number(values.head_bits, 16)),
+        bits=_bits(values.bits),
+        head_bits=_bits(values.head_bits),
         **numbers,
         double=bool(values.double),
         rotate=bool(values.rotate),
@@ -105,7 +106,7 @@ def controls_from(recipe: Recipe) -> tuple[Any, ...]:
     found = {name: getattr(recipe if name in known else Controls(), name) for name in RECIPE_CONTROLS}
     found |= {name: round(found[name] * 100) for name in PERCENT}
     found |= {name: "; ".join(found[name]) for name in ("layers", "protect")}
-    found |= {name: str(found[name]) for name in ("bits", "head_bits")}
+    found |= {name: stop_of(found[name]) for name in ("bits", "head_bits")}
     automatic = ask_from(Controls(**found | dict.fromkeys(METHODS, AUTO))).recipe
     found |= {name: AUTO for name in METHODS if getattr(automatic, name) == getattr(recipe, name)}
     return tuple(found.values())
@@ -122,6 +123,17 @@ def _automatic(values: Controls, shares: dict[str, float], calibrated: bool) -> 
     if new:  # ranges of survivors, factors and turned weights cannot be kept from before: searching takes seconds
         chosen["quant"] = "rtn"
     return chosen
+
+
+def stop_of(bits: int) -> int:
+    """Where a slider of bits stands: coarse stops lie to the right."""
+    return FIRST_STOP + BITS.index(bits)
+
+
+def _bits(value: Any) -> int:
+    """Of a slider's stop, or bits as they are."""
+    number = int(_number(value, 16))
+    return BITS[min(number - FIRST_STOP, len(BITS) - 1)] if number >= FIRST_STOP else number
 
 
 def _plain(name: str) -> float:

@@ -2,6 +2,7 @@
 reaching a server on this computer (cross-site requests, DNS rebinding) and tells the browser to load nothing else."""
 
 import socket
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import psutil
@@ -10,23 +11,28 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
+from explorer.ui.standing import LOOPBACK, Standing
+
 WILDCARDS = ("0.0.0.0", "::", "[::]")  # listen on every address that this computer has
 LARGEST_BODY = 1_000_000
-HEADERS = {
-    b"content-security-policy": b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    b"style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; font-src 'self' data:; "
-    b"worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-}
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self' data:; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+)
 
 
 class Guard:
-    """Refuses requests that another site sent, uploads, and bodies that are too large."""
+    """Refuses requests that another site sent, uploads, and bodies that are too large; only `frames` may show the page
+    in a frame of theirs."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, frames: Sequence[str] = ()) -> None:
         self.app = app
+        self.headers = {
+            b"content-security-policy": " ".join([POLICY, *frames]).encode(),
+            b"x-content-type-options": b"nosniff",
+            b"referrer-policy": b"no-referrer",
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,16 +53,17 @@ class Guard:
 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *HEADERS.items()]
+                message["headers"] = [*message.get("headers", []), *self.headers.items()]
             await send(message)
 
         await self.app(scope, limited, labelled)
 
 
-def middleware(host: str) -> list[Middleware]:
-    """For `launch(app_kwargs={"middleware": …})`; `host` is the address the page listens on."""
-    names = [*LOOPBACK, host, *(_own_names() if host in WILDCARDS else ())]
-    return [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(Guard)]
+def middleware(standing: Standing) -> list[Middleware]:
+    """For `launch(app_kwargs={"middleware": …})`."""
+    host = standing.host
+    names = [*LOOPBACK, host, *(_own_names() if host in WILDCARDS else ()), *standing.names]
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=names), Middleware(Guard, frames=standing.frames)]
 
 
 def _own_names() -> list[str]:

@@ -7,14 +7,29 @@ from types import ModuleType
 
 import gradio as gr
 
+from explorer.ui import endpoints
 from explorer.ui.desk import Desk
-from explorer.ui.panels import address, calibration, cards, header, model, plot, presets, scenes, sliders, status, texts
+from explorer.ui.panels import (
+    address,
+    calibration,
+    cards,
+    header,
+    model,
+    plot,
+    presets,
+    scenes,
+    sliders,
+    status,
+    texts,
+    verdict,
+)
 from explorer.ui.stage import Stage
 from explorer.ui.words import words
 from explorer.workbench.workbench import Workbench
 
 WORDS = words("page")
 QUESTIONS = (  # about the setting, in the first tab; their answers stand below all of them
+    "questions",
     "figures",
     "words",
     "layers",
@@ -44,6 +59,7 @@ def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = N
                 calibration.place(stage)
                 sliders.place(stage)
             with gr.Column(scale=1, min_width=320, elem_id="results"):
+                verdict.place(stage)
                 with gr.Row(elem_id="numbers", equal_height=True):
                     cards.place(stage)
                     plot.place(stage)
@@ -59,6 +75,7 @@ def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = N
         scenes.place(stage)
         status.place(stage)
         address.place(stage)
+        endpoints.place(stage.desk)
         stage.connect()
     page.queue(max_size=64)
     return page

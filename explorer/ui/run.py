@@ -65,7 +65,7 @@ class Run:
             return
         finished = self._finished(texts, time.perf_counter() - began)
         yield finished
-        yield from self._better(finished, chain(rounds, self._judged(variant, enough)))
+        yield from self._better(finished, chain(rounds, self._judged(variant, enough), self._questioned(variant)))
 
     def _applied(self, patience: Patience) -> Any:
         """Yields how far it is; returns the variant, or None where the visit has moved on."""
@@ -120,6 +120,14 @@ class Run:
         if tokens_of(self.bench.measured(variant.recipe)) < tokens:
             for quality in self.bench.evaluate(variant.recipe, tokens, self.gone):
                 yield self.bench.record(variant, quality=quality)
+
+    def _questioned(self, variant: Variant) -> Iterator[Measurement]:
+        """Last of all the easy questions, for the verdict; of a large model only when somebody asks for them."""
+        known = self.bench.measured(variant.recipe)
+        if self.bench.quick and variant.recipe != Recipe() and not (known and known.questions):
+            for told in self.bench.questions(variant.recipe, stopped=self.gone):
+                if told.complete:
+                    yield self.bench.record(variant, questions=told)
 
     def _timed(self, variant: Variant) -> Iterator[Measurement]:
         """Original and variant in turns, kept round by round; nothing where all rounds are known."""

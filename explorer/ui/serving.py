@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import fields
+from importlib.util import find_spec
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -10,14 +11,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from explorer import assets
 from explorer.ui import guard
+from explorer.ui.standing import Standing
 from explorer.values.recipe import Recipe
 
 
-def launch(page: gr.Blocks, host: str, port: int | None) -> str:
-    """Serve the page on the first free port from 7860 (or `port`), return its address."""
+def launch(page: gr.Blocks, standing: Standing) -> str:
+    """Serve the page where it is to stand, on the first free port from 7860 where none is given; its local address."""
+    if standing.tools and not find_spec("mcp"):
+        raise ValueError("--mcp needs one package more: pip install 'size-explorer[mcp]'.")
     page.launch(
-        server_name=host,
-        server_port=port,
+        server_name=standing.host,
+        server_port=standing.port,
+        root_path=standing.root,
         prevent_thread_lock=True,
         quiet=True,
         share=False,
@@ -25,16 +30,16 @@ def launch(page: gr.Blocks, host: str, port: int | None) -> str:
         show_error=False,
         ssr_mode=False,
         pwa=False,
-        mcp_server=False,
+        mcp_server=standing.tools,
         enable_monitoring=False,
         run_history=False,
-        footer_links=[],
+        footer_links=["api"],
         max_file_size="1mb",
         state_session_capacity=256,
         allowed_paths=[],
         theme=_theme(),
         head=f'<style>{assets.read("style.css")}</style><script type="module">{_page_script()}</script>',
-        app_kwargs={"middleware": [*guard.middleware(host), Middleware(_dated)]},
+        app_kwargs={"middleware": [*guard.middleware(standing), Middleware(_dated)]},
     )
     return str(page.local_url)
 

@@ -14,6 +14,7 @@ from explorer.ui.words import Words
 
 Draw = Callable[[View], str | None]
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "preprocess": False}
+OWN: dict[str, Any] = {"api_visibility": "undocumented"}  # of the page's own arrows; what others ask is in `endpoints`
 HEAVY: dict[str, Any] = {
     "concurrency_id": "model",
     "concurrency_limit": 1,
@@ -93,7 +94,7 @@ class Stage:
         def live(request: gr.Request, *values: Any) -> Iterator[Any]:
             yield from map(self.drawn, self.desk.live(Controls(*values), session_of(request), moved=moved))
 
-        named: dict[str, Any] = {"api_name": name} if name else {"api_visibility": "private"}
+        named: dict[str, Any] = {"api_name": name, **OWN} if name else {"api_visibility": "private"}
         return on(trigger)(
             self.until_stop(live), self.controls, self.parts, trigger_mode="always_last", js=js, **named, **HEAVY
         )
@@ -128,7 +129,7 @@ class Stage:
                 yield [skip(found), skip(line and markup.status(line))]
 
         outputs, work = [answer, self.status], self.until_stop(streamed)
-        return on(trigger)(work, [*self.controls, *more], outputs, api_name=name, trigger_mode=mode, **HEAVY)
+        return on(trigger)(work, [*self.controls, *more], outputs, api_name=name, trigger_mode=mode, **OWN, **HEAVY)
 
     def question(self, words: Words, find: Any, ids: tuple[str, str], name: str) -> None:
         """A hint, a button and a place for the answer, with these ids; the button asks for the study `find`."""

@@ -6,6 +6,7 @@ from typing import Any
 from explorer.values.footprint import Cost, Footprint
 from explorer.values.performance import Speed
 from explorer.values.quality import Quality
+from explorer.values.questions import Questions
 from explorer.values.reading import finite
 from explorer.values.recipe import Recipe
 from explorer.values.written import Pair
@@ -21,6 +22,7 @@ class Measurement:
     cost: Cost
     speed: Speed | None = None
     quality: Quality | None = None
+    questions: Questions | None = None
     texts: tuple[Pair, ...] = ()  # for a report; no part of the record
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -43,6 +45,7 @@ class Measurement:
             },
             "speed": speed and speed.to_dict(),
             "quality": quality and quality.to_dict(),
+            "questions": self.questions and self.questions.to_dict(),
             "cost": {
                 "flops_per_token": int(self.cost.flops_per_token.value),
                 "useful_flops_per_token": int(self.cost.useful_flops_per_token.value),

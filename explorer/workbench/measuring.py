@@ -10,6 +10,7 @@ from explorer.layers.targets import targets
 from explorer.measure import layers, quality, size, speed
 from explorer.measure.evaluator import Evaluator
 from explorer.measure.quality import Passage
+from explorer.measure.questions import Examiner
 from explorer.model.facts import Facts
 from explorer.model.interrupt import Interrupted, interruptible
 from explorer.model.opening import Loaded
@@ -18,6 +19,7 @@ from explorer.values.footprint import Breakdown
 from explorer.values.matrices import LayerReading
 from explorer.values.performance import Speed
 from explorer.values.quality import Contributions, Quality
+from explorer.values.questions import Questions
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 from explorer.workbench.engine import Engine
@@ -35,6 +37,7 @@ class Measuring:
     facts: Facts
     variants: Variants
     evaluator: Evaluator
+    examiner: Examiner
     passages: list[Passage]
 
     def evaluate(self, recipe: Recipe, tokens: int, stopped: Callable[[], bool] = lambda: False) -> Iterator[Quality]:
@@ -52,6 +55,25 @@ class Measuring:
         while not enough:
             try:
                 found, enough = self.engine.step(one_more)
+            except Interrupted:
+                return
+            yield found
+
+    def questions(
+        self, recipe: Recipe, count: int | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[Questions]:
+        """Which of the first `count` easy questions (or of all) original and recipe get right, refined some dozens at a
+        time. Goes on where an earlier call for the same recipe stopped; `stopped` ends it within a block."""
+        model = self.variants.get(recipe).model
+
+        def some_more() -> tuple[Questions, bool]:
+            with interruptible(stopped, self.loaded.model, model):
+                return self.examiner.ask(recipe, model, count)
+
+        enough = False
+        while not enough:
+            try:
+                found, enough = self.engine.step(some_more)
             except Interrupted:
                 return
             yield found

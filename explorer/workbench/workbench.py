@@ -19,8 +19,9 @@ from typing import Any
 from explorer import assets
 from explorer.files import cache_folder
 from explorer.layers.targets import targets, untouched
-from explorer.measure import cost, machine, quality, size
+from explorer.measure import cost, machine, quality, questions, size
 from explorer.measure.evaluator import Evaluator
+from explorer.measure.questions import Examiner
 from explorer.model import exporting, library, opening, places, teach
 from explorer.model.facts import Facts, fingerprint, release
 from explorer.model.forward import cache_word
@@ -58,17 +59,19 @@ class Workbench(Measuring):
         texts: dict[str, list[str]] | None = None,
         place: Place | None = None,
         engine: Engine | None = None,
+        given: tuple[Any, Any] | None = None,
     ) -> None:
         """`place`: where the model of this name was found already; `engine`: that of a workbench which is there, since
-        a process has one thread for torch (transformers changes torch's defaults while it opens a model)."""
-        self.name, self.device, self.place = name, device, place
+        a process has one thread for torch (transformers changes torch's defaults while it opens a model); `given`: a
+        model and its tokenizer that are there already, `name` is then what they are called."""
+        self.name, self.device, self.place, self._given = name, device, place, given
         self.texts = texts or assets.texts("evaluation")
         self.text_name = sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()[:8]
         self.message, self.problem = "Starting.", ""
         self.ready = threading.Event()
         self.load_seconds = 0.0
         self.engine = engine or Engine()
-        self._history = History(lambda recipe: self.evaluator.forget(recipe))
+        self._history = History(self._dropped)
         self._originals: OrderedDict[Prompt, list[Piece]] = OrderedDict()
 
     # opening
@@ -89,7 +92,8 @@ class Workbench(Measuring):
         gc.collect()
         gc.freeze()  # the model stays: later collections need not walk it
         self.load_seconds = time.perf_counter() - started
-        library.remember(self.name)
+        if not self._given:
+            library.remember(self.name)
         tell(f"Opened {self.name} from {self.loaded.source}.")
         self.ready.set()
         return self
@@ -99,7 +103,7 @@ class Workbench(Measuring):
         if self.ready.is_set():
             self.preparation.close()
         self.ready.clear()
-        for name in ("loaded", "passages", "evaluator", "facts", "variants", "preparation", "curves"):
+        for name in ("loaded", "passages", "evaluator", "examiner", "facts", "variants", "preparation", "curves"):
             vars(self).pop(name, None)
         self._originals.clear()
         gc.unfreeze()
@@ -108,19 +112,22 @@ class Workbench(Measuring):
 
     def _open(self, tell: Callable[[str], None]) -> None:
         folder = Path(self.name).expanduser() if len(self.name) < 1000 and "~" not in self.name else None
-        if folder and folder.is_dir() and exporting.is_export(folder):
+        if not self._given and folder and folder.is_dir() and exporting.is_export(folder):
             sentence = f"{folder.name} is an export of this program; `python -m explorer generate --model` opens it."
             raise ModelRejected("export", sentence)
-        place = self.place or told(places.locate(self.name), tell)
-        self.loaded = opening.open_place(place, device=self.device, say=tell)
+        if self._given:
+            self.loaded = opening.adopt(*self._given)
+        else:
+            place = self.place or told(places.locate(self.name), tell)
+            self.loaded = opening.open_place(place, device=self.device, say=tell)
         if not targets(self.loaded.model):
             raise ModelRejected("no-targets", f"There is nothing to compress in {self.name}.")
         cache_word(self.loaded.model)  # tried here, where nothing else runs the model
         machine.recall(*machine.about(self.loaded.model), cache_folder() / "machine")
-        self.passages = quality.passages(
-            self.loaded.tokenizer, self.texts, longest=min(256, context_length(self.loaded.model))
-        )
+        longest = context_length(self.loaded.model)
+        self.passages = quality.passages(self.loaded.tokenizer, self.texts, longest=min(256, longest))
         self.evaluator = Evaluator(self.loaded.model, self.passages)
+        self.examiner = Examiner(self.loaded.model, self.loaded.tokenizer, questions.questions(), longest)
         name = self.fingerprint = fingerprint(self.loaded.model)
         cache, texts = cache_folder(), assets.lessons()
         large = size.stored_bytes(self.loaded.model) > LARGE
@@ -224,6 +231,11 @@ class Workbench(Measuring):
         self._history.judge_anew(self.evaluator.summary)
 
     @property
+    def quick(self) -> bool:
+        """Whether the model is small enough to be asked more than anybody asked for."""
+        return weights_of(self.loaded.model) <= SMALL
+
+    @property
     def judged_tokens(self) -> tuple[int, int]:
         """Tokens that the page judges a setting on, at first and in the end: fewer of a large model, since who looks
         waits; passages are whole."""
@@ -263,16 +275,24 @@ class Workbench(Measuring):
 
     def measure(self, recipe: Recipe, tokens: int = 2048, rounds: int = 5, **long: Any) -> Measurement:
         """Everything about one recipe, in one go (for the command line); `long` as for `time`."""
+        *_, found = self.measuring(recipe, tokens, rounds, **long)
+        return found
+
+    def measuring(self, recipe: Recipe, tokens: int, rounds: int, **long: Any) -> Iterator[Measurement]:
+        """The same step by step, so that a caller may stop; yields what is known so far."""
         variant = self.variant(recipe)
         started = time.perf_counter()
+        yield self.record(variant)
         found: dict[str, Any] = {}
         for _ in self.noise_floor():
-            pass
-        for judged in self.evaluate(recipe, tokens):
-            found["quality"] = judged
-        for _, timed in self.time(recipe, rounds, **long):
-            found["speed"] = timed
-        return self.record(variant, **found, seconds={"measure": time.perf_counter() - started})
+            yield self.record(variant)
+        for found["quality"] in self.evaluate(recipe, tokens):
+            yield self.record(variant, **found)
+        for found["questions"] in self.questions(recipe):
+            yield self.record(variant, **found)
+        for _, found["speed"] in self.time(recipe, rounds, **long):
+            yield self.record(variant, **found)
+        yield self.record(variant, seconds={"measure": time.perf_counter() - started})
 
     def export(self, recipe: Recipe, folder: Path) -> int:
         """Write a recipe's model to a new folder; the bytes of its tensors."""
@@ -283,9 +303,14 @@ class Workbench(Measuring):
         library.remember(str(folder), "export")
         return written
 
+    def _dropped(self, recipe: Recipe) -> None:
+        """What was found of a setting that the history lets go."""
+        self.evaluator.forget(recipe)
+        self.examiner.forget(recipe)
+
     def _forget(self) -> None:
         """What was made with facts that are better now."""
         self.variants.forget()
-        for recipe in [*self._history.recipes(), *self.evaluator.keys()]:
+        for recipe in [*self._history.recipes(), *self.evaluator.keys(), *self.examiner.keys()]:
             if isinstance(recipe, Recipe) and not recipe.data_free:
                 self._history.drop(recipe)

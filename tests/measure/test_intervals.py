@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from explorer.measure.intervals import Blocks, paired_ratio, t_quantile, wilson
+from explorer.measure.intervals import Blocks, paired_ratio, paired_share, t_quantile, wilson
 
 LENGTHS = {
     "four of 256": [256] * 4,
@@ -149,3 +149,16 @@ def test_95_in_100_ratios_hold_1_where_nothing_differs() -> None:
     draws = np.random.default_rng(0)
     found = [paired_ratio(*np.exp(draws.normal(size=(2, 5)))) for _ in range(1000)]
     assert 0.93 < sum(each.low <= 1 <= each.high for each in found) / 1000 < 0.97  # type: ignore[operator]
+
+
+def test_a_paired_difference_covers_what_it_should() -> None:
+    """95 % intervals of (gained - lost) / n over drawn tables of 100 pairs, at several chances of a flip."""
+    draws = np.random.default_rng(3)
+    for lost, gained in ((0.02, 0.01), (0.1, 0.05), (0.3, 0.1)):
+        inside = 0
+        for row in draws.multinomial(100, [lost, gained, 1 - lost - gained], size=2000):
+            found = paired_share(int(row[0]), int(row[1]), 100)
+            assert found.low is not None and found.high is not None and found.low <= found.value <= found.high
+            inside += found.low <= gained - lost <= found.high
+        assert 0.93 < inside / 2000 < 0.99, (lost, gained)
+    assert paired_share(0, 0, 100, certain=True).high == 0 < (paired_share(0, 0, 100).high or 0)

@@ -30,7 +30,7 @@ def test_controls_give_their_recipe_back(recipe: Recipe) -> None:
 
 def test_there_is_a_control_for_every_value_in_order() -> None:
     plain = {name: getattr(Controls(), name) for name in RECIPE_CONTROLS}
-    assert dict(zip(RECIPE_CONTROLS, controls_from(Recipe()), strict=True)) == plain | {"bits": "16", "head_bits": "16"}
+    assert dict(zip(RECIPE_CONTROLS, controls_from(Recipe()), strict=True)) == plain | {"bits": 100, "head_bits": 100}
 
 
 def test_auto_needs_no_data_before_the_calibration() -> None:

@@ -207,10 +207,10 @@ def test_arrow_keys_and_choices_work_like_the_mouse(page: Page, address: str) ->
     opened(page, address)
     page.locator("#keep input[type=range]").focus()
     for _ in range(4):
-        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("ArrowRight")  # less lies to the right
     expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors")
     done(page)
-    page.locator("#bits label").filter(has_text="4").click()
+    page.locator(".ticks[data-for=bits] button:text-is('4')").click()
     expect(page.locator(".cards")).to_have_attribute("data-setting", "80 % kept in factors, 4 bits (rtn)")
     done(page)
     expect(page.locator(".pane.compressed h2")).to_contain_text("80 % kept in factors, 4 bits")
@@ -257,7 +257,7 @@ def test_methods_and_structure_are_behind_one_door(page: Page, address: str) -> 
     expect(page.locator(".cards")).to_have_attribute("data-setting", "original")
     done(page)
     page.locator("#level label").filter(has_text="best").click()
-    page.locator("#bits label").filter(has_text="4").click()
+    page.locator(".ticks[data-for=bits] button:text-is('4')").click()
     expect(page.locator(".cards")).to_have_attribute("data-setting", "4 bits (gptq)")
     done(page)
 
@@ -524,6 +524,29 @@ def test_word_by_word_and_the_blind_test_answer(page: Page, address: str) -> Non
     expect(page.locator(".pair .pane")).to_have_count(2)
     page.locator("#blind-b").click()
     expect(page.locator("#blind-table .layers")).to_contain_text("3 bits")
+
+
+@pytest.mark.parametrize("theme, width", [("light", 1366), ("dark", 390)])
+def test_the_easy_questions_tell_what_flipped_and_all_behind_a_door(
+    page: Page, address: str, theme: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    done(opened(page, address, f"?bits=2&quant=rtn&__theme={theme}"))
+    page.locator("#detail > button").click()
+    page.locator("#ask-questions").click()
+    expect(page.locator(".status")).to_contain_text("of 132 easy questions are right")
+    flips = page.locator(".flipped tbody tr")
+    lost, gained = (int(page.locator(".asked").inner_text().split(word)[1].split()[0]) for word in ("lost", "gained"))
+    assert flips.count() == lost + gained > 0
+    expect(page.locator(".every tbody tr").first).to_be_hidden()
+    page.locator(".all-questions summary").press("Enter")
+    expect(page.locator(".every tbody tr")).to_have_count(132)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(page).response["violations"]
+    serious = [
+        (v["id"], [n["target"] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
 
 
 def test_a_rival_is_opened_compared_and_drawn(page: Page, address: str, folders: dict[str, Path]) -> None:

@@ -157,7 +157,7 @@ def test_the_page_says_how_loading_goes_and_what_went_wrong() -> None:
 def test_the_address_sets_the_controls_that_it_names_at_once_and_none_later(desk: Desk) -> None:
     (first, _), *later = desk.start({"bits": "4", "sparsity": "0.5", "__theme": "dark"})
     named = {RECIPE_CONTROLS[i]: value for i, value in enumerate(first) if value is not None}
-    assert named == {"sparsity": 50, "bits": "4", "quant": "search"} and line_of(later[-1][1]).state == "ready"
+    assert named == {"sparsity": 50, "bits": 105, "quant": "search"} and line_of(later[-1][1]).state == "ready"
     assert {value for controls, _ in later for value in controls} == {None}
     (first, _), *later = desk.start({"bits": "5000"})
     assert {*first} == {None} and line_of(later[-1][1]).state == "error"

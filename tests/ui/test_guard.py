@@ -11,6 +11,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from explorer.ui import guard
+from explorer.ui.standing import Standing
 
 OWN = ("box", "BOX:7860", "box.local", "box.lan", "192.0.2.7", "192.0.2.7:7860", "[fe80::7]:7860")
 
@@ -28,7 +29,8 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def answer(listening: str, name: str) -> int:
     app = Starlette(
-        routes=[Route("/", lambda request: PlainTextResponse("the page"))], middleware=guard.middleware(listening)
+        routes=[Route("/", lambda request: PlainTextResponse("the page"))],
+        middleware=guard.middleware(Standing(host=listening)),
     )
     return TestClient(app).get("/", headers={"Host": name}).status_code
 

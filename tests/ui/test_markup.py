@@ -45,7 +45,7 @@ def test_no_text_becomes_an_element_or_an_attribute(text: str) -> None:
         lambda t: status(Status(t, "done")),
         lambda t: marked(t, t + " more"),
     ):
-        allowed = {"section", "h1", "h2", "p", "div", "span", "mark", "nav", "b", "a"}
+        allowed = {"section", "h1", "h2", "p", "div", "span", "mark", "nav", "b", "a", "button"}
         assert {tag for tag, _ in tags(draw(text))} <= allowed
         assert {a for _, names in tags(draw(text)) for a in names} <= {a for _, n in tags(draw(harmless)) for a in n}
 

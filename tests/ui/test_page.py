@@ -12,6 +12,7 @@ from gradio_client import Client
 from explorer.ui.asks import RECIPE_CONTROLS, Controls
 from explorer.ui.page import build
 from explorer.ui.serving import launch
+from explorer.ui.standing import Standing
 from explorer.workbench.workbench import Workbench
 
 
@@ -20,7 +21,7 @@ def address(folders: dict[str, Path]) -> Iterator[str]:
     bench = Workbench(str(folders["llama"])).load()
     list(bench.prepare())
     page = build(bench)
-    yield launch(page, "127.0.0.1", None)
+    yield launch(page, Standing())
     page.close()
 
 

@@ -69,16 +69,14 @@ def style(points: Mapping[str, dict[float, float]]) -> str:
             range_ = RANGES[name]
             places = [range_.low + (range_.high - range_.low) * i / STEPS for i in range(STEPS + 1)]
             values = [between(known, place) for place in places]
+            values = values[::-1] if rest == range_.high else values  # the original is at the left
             rules.append(f"#{name} {{ --track: {_gradient(values)}; }}")
             rules.append(_told(name, known, rest))
     for name in ("bits", "head_bits"):
         if not points[name]:
             continue
-        shown = [b for b in BITS if b != 7]
-        for number, bits in enumerate(shown, 1):
-            value = 1e-4 if bits == 16 else points[name].get(bits)
-            if value is not None:
-                rules.append(f"#{name} label:nth-of-type({number}) {{ --level: {color(value)}; }}")
+        levels = [1e-4 if bits == 16 else points[name].get(bits) for bits in BITS]
+        rules.append(f"#{name} {{ --track: {_gradient(levels)}; }}")
         rules.append(_told(name, points[name] | {16: 1e-4}, 16))
     return f"<style>{' '.join(rules)}</style>" if rules else ""
 

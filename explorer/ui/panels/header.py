@@ -100,9 +100,14 @@ def _rules(query: Mapping[str, str]) -> str:
     hidden, locked = (
         [name for name in query.get(word, "").split(",") if name in RECIPE_CONTROLS] for word in ("hide", "lock")
     )
-    rules = [f"#{name} {{ display: none !important; }}" for name in hidden]
-    rules += [f"#{name} {{ pointer-events: none; interactivity: inert; opacity: .7; }}" for name in locked]
+    rules = [f"{_both(name)} {{ display: none !important; }}" for name in hidden]
+    rules += [f"{_both(name)} {{ pointer-events: none; interactivity: inert; opacity: .7; }}" for name in locked]
     return f"<style>{' '.join(rules)}</style>" if rules else ""
+
+
+def _both(name: str) -> str:
+    """A control and, of sliders of bits, the buttons below it."""
+    return f"#{name}, .ticks[data-for={name}]"
 
 
 def _number(value: str | None, low: int, high: int) -> int:

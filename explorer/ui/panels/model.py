@@ -10,14 +10,14 @@ import gradio as gr
 from explorer.studies.outlook import Outlook, outlook
 from explorer.ui.desk import failure
 from explorer.ui.markup import number, paragraph, status
-from explorer.ui.stage import QUICK, Stage, html, typed_list
+from explorer.ui.stage import OWN, QUICK, Stage, html, typed_list
 from explorer.ui.switch import LONGEST_NAME, Switch
 from explorer.ui.view import Status
 from explorer.ui.words import words
 
 WORDS = words("model")
 NEWS_SECONDS = 3
-OWN: dict[str, Any] = {"concurrency_id": "switch", "concurrency_limit": 1, "show_progress": "hidden"}
+TURN: dict[str, Any] = {"concurrency_id": "switch", "concurrency_limit": 1, "show_progress": "hidden"}
 AGAIN = "() => window.renewed()"
 
 
@@ -60,8 +60,8 @@ def place(stage: Stage) -> None:
 
     def arrows() -> None:
         stage.opened.then(fill, None, [name, door], api_visibility="private", **QUICK)
-        name.change(look, name, answer, concurrency_id="outlook", show_progress="hidden", api_name="outlook")
-        asked = button.click(opening, name, answer, api_name="open", trigger_mode="once", **OWN)
+        name.change(look, name, answer, concurrency_id="outlook", show_progress="hidden", api_name="outlook", **OWN)
+        asked = button.click(opening, name, answer, api_name="open", trigger_mode="once", **OWN, **TURN)
         asked.then(lambda: told(stage, switch), None, news, api_visibility="private", **QUICK).then(
             None, None, None, js=AGAIN
         )

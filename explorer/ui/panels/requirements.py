@@ -12,7 +12,7 @@ from explorer.takes import catalogue, requirements
 from explorer.takes.requirements import Costs, Takes
 from explorer.ui.desk import failure
 from explorer.ui.markup import bar, number, paragraph, status, table
-from explorer.ui.stage import QUICK, Stage, html, typed_list
+from explorer.ui.stage import OWN, QUICK, Stage, html, typed_list
 from explorer.ui.words import words
 from explorer.values.reading import Reading
 
@@ -30,7 +30,7 @@ def place(stage: Stage) -> None:
 
     def arrows() -> None:
         changed = [tab.select, *(control.change for control in wanted)]
-        gr.on(changed, answer, wanted, needs, trigger_mode="always_last", api_name="takes", **QUICK)
+        gr.on(changed, answer, wanted, needs, trigger_mode="always_last", api_name="takes", **OWN, **QUICK)
 
     stage.later(arrows)
 

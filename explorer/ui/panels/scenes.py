@@ -9,7 +9,7 @@ import gradio as gr
 
 from explorer.ui.asks import RECIPE_CONTROLS, Ask, Controls, controls_from
 from explorer.ui.desk import STOPPED, Desk
-from explorer.ui.stage import Stage
+from explorer.ui.stage import OWN, Stage
 from explorer.ui.view import NOTHING, Status, View
 from explorer.ui.words import words
 from explorer.values.presets import PRESETS
@@ -28,7 +28,7 @@ def place(stage: Stage) -> None:
     def arrows() -> None:
         for name, act in zip(PRESETS, acts, strict=True):
             stage.scene(act.click, partial(scenes.show, name), api_visibility="private")
-        stage.scene(rehearse.click, scenes.prepare, api_name="scenes")
+        stage.scene(rehearse.click, scenes.prepare, api_name="scenes", **OWN)
 
     stage.later(arrows)
 

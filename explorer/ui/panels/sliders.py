@@ -4,8 +4,8 @@ from typing import Any
 
 import gradio as gr
 
-from explorer.ui.asks import AUTO, Controls
-from explorer.ui.stage import Stage
+from explorer.ui.asks import AUTO, FIRST_STOP, Controls, stop_of
+from explorer.ui.stage import OWN, Stage, html
 from explorer.ui.words import words
 from explorer.values.ranges import BITS, CHOICES, KEEP, RANGES, SPARSITY, Range
 
@@ -21,7 +21,7 @@ def place(stage: Stage) -> None:
 
     def arrows() -> None:
         moved = [c.submit if isinstance(c, gr.Textbox) else c.input for c in stage.recipe]
-        stage.preview(moved, trigger_mode="always_last", api_name="preview")
+        stage.preview(moved, trigger_mode="always_last", api_name="preview", **OWN)
         stage.run(moved, moved=True, name="apply", js="(...values) => window.rested(values)")
 
     stage.later(arrows)
@@ -31,9 +31,9 @@ def main_controls() -> list[Any]:
     """The controls that are always seen, in the order of `Controls`."""
     return [
         _percent("sparsity", SPARSITY, 0),
-        _choice("bits", [str(b) for b in BITS if b != 7], "16"),
+        _bits("bits"),
         _percent("keep", KEEP, 100),
-        _choice("head_bits", [str(b) for b in BITS if b != 7], "16"),
+        _bits("head_bits"),
         _choice("level", ["live", "best"], "live"),
     ]
 
@@ -77,6 +77,14 @@ def _steps(name: str, high: float, value: float = 0) -> gr.Slider:
 
 def _check(name: str) -> gr.Checkbox:
     return gr.Checkbox(False, **_named(name))
+
+
+def _bits(name: str) -> gr.Slider:
+    """A slider whose stops are the widths there are, and below it a button for each, which the page's script serves."""
+    slider = gr.Slider(FIRST_STOP, FIRST_STOP + len(BITS) - 1, FIRST_STOP, step=1, **_named(name, "knob stops"))
+    ticks = "".join(f'<button type="button" data-stop="{stop_of(bits)}">{bits}</button>' for bits in BITS)
+    html(f'<div class="ticks" data-for="{name}" role="group" aria-label="{WORDS[name]}">{ticks}</div>')
+    return slider
 
 
 def _choice(name: str, options: list[str], value: str) -> gr.Radio:

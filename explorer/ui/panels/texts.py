@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from explorer.ui.asks import Controls
-from explorer.ui.stage import QUICK, Stage, html
+from explorer.ui.stage import OWN, QUICK, Stage, html
 from explorer.ui.view import View
 from explorer.ui.word_diff import pane
 from explorer.ui.words import words
@@ -26,7 +26,7 @@ def place(stage: Stage) -> None:
 
     def arrows() -> None:
         stage.run([write.click, stage.prompt[0].submit], name="write")
-        stop.click(stage.halt, None, stage.parts, api_name="stop", **QUICK)
+        stop.click(stage.halt, None, stage.parts, api_name="stop", **OWN, **QUICK)
 
     stage.later(arrows)
 

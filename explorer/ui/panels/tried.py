@@ -12,7 +12,7 @@ from explorer.studies import session
 from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
 from explorer.ui.markup import number, paragraph, table
-from explorer.ui.stage import QUICK, Stage, html
+from explorer.ui.stage import OWN, QUICK, Stage, html
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.measurement import Measurement
@@ -28,7 +28,7 @@ def place(stage: Stage) -> None:
         button = gr.Button(WORDS["button"], size="sm", scale=0, min_width=200, elem_id="show-session")
         asked = gr.Button(WORDS["report"], size="sm", scale=0, min_width=200, elem_id="make-report")
     saved, answer, desk = stage.answer("report-link"), stage.answer("session-table"), stage.desk
-    stage.later(lambda: button.click(lambda: settings(desk.bench), None, answer, api_name="session", **QUICK))
+    stage.later(lambda: button.click(lambda: settings(desk.bench), None, answer, api_name="session", **OWN, **QUICK))
     stage.later(lambda: stage.study(asked.click, partial(reported, desk), saved, "report"))
 
 

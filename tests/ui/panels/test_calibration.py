@@ -27,11 +27,15 @@ def test_knee_and_cliff_are_where_the_curve_crosses_them() -> None:
     assert track and track[1].count("#111") == 4  # two lines of two stops
 
 
-def test_each_bit_width_has_the_colour_of_its_own_distance() -> None:
+@pytest.mark.parametrize("name", ["sparsity", "keep", "bits"])
+def test_every_track_goes_from_the_original_at_the_left_to_what_is_broken(name: str) -> None:
     found = calibration.style(CURVES)
-    levels = re.findall(r"#bits label:nth-of-type\((\d)\) \{ --level: (#[0-9a-f]{6}); \}", found)
-    assert [place for place, _ in levels] == ["1", "2", "5", "7"] and "#head_bits" not in found
-    assert levels[0][1] == "#0072b2" and levels[-1][1] == "#5a1414" and len({color for _, color in levels}) >= 3
+    track = re.search(rf"#{name} {{ --track: (.*?); }}", found)
+    assert track and "#head_bits" not in found
+    colors = [color for color in re.findall(r"#[0-9a-f]{6}", track[1])]
+    assert colors[0] == "#0072b2" and colors[-1] != colors[0] and len(set(colors)) >= 3
+    places = [float(place) for place in re.findall(r"([\d.]+)%", track[1])]
+    assert places and 0 <= min(places) < max(places) <= 100
 
 
 def test_crossing_is_the_nearest_to_the_original() -> None:

@@ -31,7 +31,8 @@ def test_an_answer_carries_the_setting_and_what_is_hidden() -> None:
     html = header.section({"lesson": "bits", "hide": "keep,level", "lock": "sparsity"})
     assert "bits=8&amp;" in html or "bits=8&" in html
     assert html.count("hide=keep%2Clevel") >= 3
-    assert "#keep { display: none" in html and "#sparsity { pointer-events: none" in html
+    assert "#keep, .ticks[data-for=keep] { display: none" in html and "#sparsity, .ticks" in html
+    assert html.count("pointer-events: none") == 1
 
 
 @pytest.mark.parametrize("evil", ["<script>", "keep}body{display:none", "'", "*", "bits,<img src=x onerror=alert(1)>"])
