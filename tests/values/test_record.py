@@ -11,7 +11,6 @@ from explorer.values.recipe import Recipe
 from explorer.values.record import measurement
 from explorer.workbench.workbench import Workbench
 
-
 LEFT = {"seconds": 0, "questions": 0}  # what is not read
 
 
