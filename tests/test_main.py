@@ -206,7 +206,7 @@ def test_what_was_exported_generates_the_same(
 ) -> None:
     out = tmp_path / "small"
     assert main(["export", "--model", model, *flags, "--out", str(out)]) == 0
-    assert "MB" in capsys.readouterr().out
+    assert "bytes, KL to the variant" in capsys.readouterr().out
     assert json.loads((out / "metrics.json").read_text())["quality"]["tokens"] > 0
     prompt = ["--prompt", "the cat", "--tokens", "8", "--raw", "--json"]
     assert main(["generate", "--model", str(out), *prompt]) == 0

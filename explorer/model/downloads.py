@@ -48,7 +48,8 @@ def from_hub_before(name: str) -> Path | None:
 
 def from_hub(name: str) -> Telling[tuple[Path | None, str]]:
     """(snapshot, '') or (None, why not). ModelRejected for what this computer cannot hold, and where it breaks off."""
-    yield f"Asking the Hugging Face Hub for {name} (at most {HUB_SECONDS:.0f} s)."
+    if not _offline():
+        yield f"Asking the Hugging Face Hub for {name} (at most {HUB_SECONDS:.0f} s)."
     size, problem = hub_bytes(name)
     if problem:
         return None, problem
@@ -72,7 +73,7 @@ def from_hub(name: str) -> Telling[tuple[Path | None, str]]:
 
 def hub_bytes(name: str) -> tuple[int, str]:
     """(bytes of the weights on the Hub, '') or (0, why there are none)."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
+    if _offline():
         return 0, "the network is switched off (HF_HUB_OFFLINE)"
     try:
         info = HfApi().model_info(name, timeout=HUB_SECONDS, files_metadata=True)
@@ -83,6 +84,10 @@ def hub_bytes(name: str) -> tuple[int, str]:
     if not sizes:
         return 0, "its copy on the Hub has no safetensors file (other formats can run code and are not opened)"
     return sum(sizes), ""
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
 def kept_from_hub() -> list[str]:

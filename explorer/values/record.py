@@ -90,7 +90,7 @@ class Part:
 
 
 def measurement(record: object) -> Measurement:
-    """What `Measurement.to_dict` was made from, but for what it leaves out: intervals of perplexities, seconds."""
+    """What `Measurement.to_dict` was made from; intervals of perplexities, seconds and questions are left out."""
     whole = Part(record, "record")
     recipe = whole.values.get("recipe")
     if not isinstance(recipe, Mapping):
