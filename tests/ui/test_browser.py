@@ -479,6 +479,32 @@ def test_rotate_stands_in_the_address(page: Page, address: str) -> None:
     done(page)
 
 
+def test_another_model_is_opened_from_the_page_and_others_see_it(
+    model: Path, folders: dict[str, Path], tmp_path: Path, browser: Browser, page: Page
+) -> None:
+    with served(model, tmp_path / "cache") as own:
+        opened(page, own, "?bits=4")
+        other = browser.new_page()
+        opened(other, own)
+        page.locator("#picker > button").click()
+        name = page.locator("#model input")
+        name.fill("/no/such/folder")
+        name.press("Enter")
+        expect(page.locator("#model-outlook")).to_contain_text("There is no folder")
+        name.fill(str(folders["gpt2"]))
+        name.press("Enter")
+        expect(page.locator("#model-outlook")).to_contain_text("Nothing to download")
+        page.locator("#open-model").click()
+        for each in (page, other):
+            expect(each.locator("#top .source")).to_contain_text("from the folder gpt2")
+        expect(page.locator(".cards")).to_have_attribute("data-setting", re.compile("^4 bits"))
+        assert query_of(page.url).items() >= {"bits": "4", "model": str(folders["gpt2"])}.items()
+        other.close()
+        done(page)
+        settled(page)
+        page.goto("about:blank")
+
+
 def test_a_lesson_asks_and_shows_only_then(page: Page, address: str) -> None:
     opened(page, address)
     settled(page)  # whoever leaves while more text is read cuts a stream, and the browser says so

@@ -1,6 +1,7 @@
 """The setting in one sentence, for somebody who has never heard of perplexity: how much smaller and faster, how often
 the next word is the same, and of the easy questions how many are still right. Every number with its badge."""
 
+from hashlib import sha1
 from html import escape
 
 from explorer.ui.markup import number
@@ -32,8 +33,10 @@ def draw(view: View) -> str | None:
 
 
 def sentence(parts: list[str]) -> str:
-    """Parts of HTML as one sentence."""
-    return f'<p class="verdict" role="status">{"; ".join(parts)}{"." if parts else ""}</p>'
+    """Parts of HTML as one sentence, in an element of its own name: words of a patched one would count as moved."""
+    told = "; ".join(parts) + "." * bool(parts)
+    own = f"v-{sha1(told.encode(), usedforsecurity=False).hexdigest()[:8]}"
+    return f'<p class="verdict" role="status"><{own}>{told}</{own}></p>'
 
 
 def _said(word: str, reading: Reading) -> str:
