@@ -108,8 +108,8 @@ class Run:
     def _better(self, finished: View, more: Iterator[Measurement]) -> Iterator[View]:
         """More rounds and more text only narrow the intervals."""
         before = self.bench.measured(self.recipe)
-        for _ in more:
-            yield View(numbers=self.known.numbers(self.recipe))
+        for _ in more:  # the plot too: a tile and its star must not tell two figures
+            yield View(numbers=self.known.numbers(self.recipe), plane=self.known.plane(self.recipe))
         if self.bench.measured(self.recipe) is not before:
             finished = replace(finished, numbers=self.known.numbers(self.recipe), plane=self.known.plane(self.recipe))
             self.ended(self.ask, finished)
