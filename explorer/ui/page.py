@@ -36,6 +36,7 @@ QUESTIONS = (  # about the setting, in the first tab; their answers stand below 
     "matrix",
     "speed",
     "tried",
+    "leaving",
 )
 TABS = (  # each a tab of its own
     "blind",
