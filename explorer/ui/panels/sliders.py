@@ -82,7 +82,7 @@ def _check(name: str) -> gr.Checkbox:
 def _bits(name: str) -> gr.Slider:
     """A slider whose stops are the widths there are, and below it a button for each, which the page's script serves."""
     slider = gr.Slider(FIRST_STOP, FIRST_STOP + len(BITS) - 1, FIRST_STOP, step=1, **_named(name, "knob stops"))
-    ticks = "".join(f'<button type="button" data-stop="{stop_of(bits)}">{bits}</button>' for bits in BITS)
+    ticks = "".join(f'<button type="button" tabindex="-1" data-stop="{stop_of(bits)}">{bits}</button>' for bits in BITS)
     html(f'<div class="ticks" data-for="{name}" role="group" aria-label="{WORDS[name]}">{ticks}</div>')
     return slider
 
