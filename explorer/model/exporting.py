@@ -145,7 +145,7 @@ def checksum(tensor: Tensor) -> str:
 
 
 def _check_sums(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Refuse tensors that are not those that were written; exports of before 0.10 have no checksums."""
+    """Refuse tensors that are not those that were written; those of 0.8 have no checksums."""
     if not (folder / "checksums.json").is_file():
         return
     with refusing("export", f"checksums.json in {folder.name} cannot be used"):

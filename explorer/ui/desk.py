@@ -36,8 +36,9 @@ class Desk:
 
     number = 0
 
-    def __init__(self, bench: Workbench) -> None:
-        self.visits = Visits()
+    def __init__(self, bench: Workbench, alone: bool = True) -> None:
+        """`alone`: nobody waits for what is asked beyond what a visit asked for."""
+        self.visits, self.alone = Visits(), alone
         self.take(bench)
 
     def take(self, bench: Workbench, asked_by: str = "") -> None:
@@ -116,7 +117,7 @@ class Desk:
                 return
         ask = self.visits.want(session, ask) or ask
         gone = self.visits.gone(session, ask)
-        run = Run(self.known, ask, session, gone, self._record)
+        run = Run(self.known, ask, session, gone, self._record, questions=self.alone)
         with self.bench.visit():
             for view in _guarded(lambda: run.views(self.patience), lambda status: View(status=status)):
                 if gone():

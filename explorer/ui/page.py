@@ -51,7 +51,7 @@ def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = N
     opened in its place; None: any, where one is alone."""
     gr.set_static_paths([plot.PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
-        stage = Stage(page, Desk(bench), alone, None if alone and models is None else (models or [bench.name]))
+        stage = Stage(page, Desk(bench, alone), alone, None if alone and models is None else (models or [bench.name]))
         model.place(stage)
         header.place(stage)
         with gr.Row(elem_id="desk", equal_height=False):

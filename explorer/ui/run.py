@@ -25,14 +25,21 @@ say = words("status").say
 
 
 class Run:
-    """What one visit asked for; `gone` says that it wants something else by now, `ended` takes the last view."""
+    """What one visit asked for; `gone` says that it wants something else by now, `ended` takes the last view;
+    `questions`: the easy ones are asked too, which takes seconds that others would wait."""
 
     def __init__(
-        self, known: Known, ask: Ask, session: str, gone: Callable[[], bool], ended: Callable[[Ask, View], None]
+        self,
+        known: Known,
+        ask: Ask,
+        session: str,
+        gone: Callable[[], bool],
+        ended: Callable[[Ask, View], None],
+        questions: bool = True,
     ) -> None:
         self.known, self.bench = known, known.bench
         self.ask, self.recipe, self.session = ask, ask.recipe, session
-        self.gone, self.ended = gone, ended
+        self.gone, self.ended, self.questions = gone, ended, questions
 
     def views(self, patience: Patience) -> Iterator[View]:
         """From the original to better figures; `patience` learns how long the change took."""
@@ -122,9 +129,10 @@ class Run:
                 yield self.bench.record(variant, quality=quality)
 
     def _questioned(self, variant: Variant) -> Iterator[Measurement]:
-        """Last of all the easy questions, for the verdict; of a large model only when somebody asks for them."""
+        """Last of all the easy questions, for the verdict; of a large model, or among visitors, only when
+        somebody asks for them."""
         known = self.bench.measured(variant.recipe)
-        if self.bench.quick and variant.recipe != Recipe() and not (known and known.questions):
+        if self.questions and self.bench.quick and variant.recipe != Recipe() and not (known and known.questions):
             for told in self.bench.questions(variant.recipe, stopped=self.gone):
                 if told.complete:
                     yield self.bench.record(variant, questions=told)

@@ -34,9 +34,7 @@ class Switch:
             one.id: WORDS["kinds"]["far"].format(name=one.id, size=f"{2 * one.parameters / 1e9:,.1f}")
             for one in fitting()
         }
-        return [(shown, name) for name, shown in ({**far, **there} | there).items() if name in there] + [
-            (shown, name) for name, shown in far.items() if name not in there
-        ]
+        return [(shown, name) for name, shown in {**there, **far, **there}.items()]
 
     def checked(self, name: object) -> str:
         """A name that may be opened. ValueError in one sentence."""
@@ -65,7 +63,8 @@ class Switch:
                 place = yield from places.locate(fresh.name, fresh.engine.step)
             fresh.place = place
             yield from _loaded(fresh)
-            opened = True
+            self.desk.take(fresh, who)
+            self.setting, opened = setting, True
         except ModelRejected as rejected:
             raise ValueError(str(rejected)) from None
         finally:
@@ -73,8 +72,6 @@ class Switch:
             self._turn.release()
             if not opened:
                 threading.Thread(target=fresh.engine.step, args=[fresh.close], name="close", daemon=True).start()
-        self.desk.take(fresh, who)
-        self.setting = setting
         fresh.work_ahead()
         threading.Thread(target=before.close, name="close", daemon=True).start()
 

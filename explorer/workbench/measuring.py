@@ -3,7 +3,9 @@ stopped."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import nn
 
 from explorer.layers.linear import dtype_of
 from explorer.layers.targets import targets
@@ -27,6 +29,7 @@ from explorer.workbench.techniques import apart
 from explorer.workbench.variants import Variants
 
 CURVE_TOKENS = 512
+R = TypeVar("R")
 
 
 class Measuring:
@@ -45,35 +48,28 @@ class Measuring:
 
         Goes on where an earlier call for the same recipe stopped; `stopped` ends it within a passage.
         """
-        model = self.variants.get(recipe).model
-
-        def one_more() -> tuple[Quality, bool]:
-            with interruptible(stopped, self.loaded.model, model):
-                return self.evaluator.evaluate(recipe, model, tokens)
-
-        enough = False
-        while not enough:
-            try:
-                found, enough = self.engine.step(one_more)
-            except Interrupted:
-                return
-            yield found
+        yield from self._refined(recipe, stopped, lambda model: self.evaluator.evaluate(recipe, model, tokens))
 
     def questions(
         self, recipe: Recipe, count: int | None = None, stopped: Callable[[], bool] = lambda: False
     ) -> Iterator[Questions]:
         """Which of the first `count` easy questions (or of all) original and recipe get right, refined some dozens at a
         time. Goes on where an earlier call for the same recipe stopped; `stopped` ends it within a block."""
-        model = self.variants.get(recipe).model
+        yield from self._refined(recipe, stopped, lambda model: self.examiner.ask(recipe, model, count))
 
-        def some_more() -> tuple[Questions, bool]:
+    def _refined(
+        self, recipe: Recipe, stopped: Callable[[], bool], more: Callable[[nn.Module], tuple[R, bool]]
+    ) -> Iterator[R]:
+        """What `more` finds of the recipe's model, step by step until it says that this is enough."""
+        model, enough = self.variants.get(recipe).model, False
+
+        def step() -> tuple[R, bool]:
             with interruptible(stopped, self.loaded.model, model):
-                return self.examiner.ask(recipe, model, count)
+                return more(model)
 
-        enough = False
         while not enough:
             try:
-                found, enough = self.engine.step(some_more)
+                found, enough = self.engine.step(step)
             except Interrupted:
                 return
             yield found
