@@ -8,10 +8,12 @@ from explorer.ui.markup import number
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Numbers, View
 from explorer.ui.words import words
+from explorer.values.performance import Verdict, verdict
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 
 WORDS = words("verdict")
+SPEED: dict[Verdict, str] = {"faster": "faster", "slower": "slower", "no clear difference": "as_fast"}
 SAME_SIZE = 0.005  # of the ratio: nobody calls that smaller
 
 
@@ -54,10 +56,9 @@ def _size(ratio: Reading) -> str:
 def _speed(now: Numbers) -> str:
     ratio = now.known.speed.decode_ratio if now.known and now.known.speed else None
     assert ratio
-    low, high = ratio.low or ratio.value, ratio.high or ratio.value
-    if low <= 1 <= high:
-        return _said("as_fast", ratio)
-    return _said("faster" if low > 1 else "slower", ratio)
+    if ratio.low is None:  # one round has no interval
+        return _said("timed_once", ratio)
+    return _said(SPEED[verdict(ratio)], ratio)
 
 
 def _words(now: Numbers) -> str:

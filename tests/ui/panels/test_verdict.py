@@ -37,12 +37,15 @@ def test_every_number_is_the_record_s(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word"), [(0.8, 1.3, "no difference"), (1.2, 1.5, "faster"), (0.5, 0.9, "slower")]
+    ("low", "high", "word"),
+    [(0.8, 1.3, "no difference"), (1.2, 1.5, "faster"), (0.5, 0.9, "slower"), (None, None, "timed once")],
 )
-def test_speed_is_called_different_only_beyond_its_interval(desk: Desk, low: float, high: float, word: str) -> None:
+def test_speed_is_called_different_only_beyond_its_interval(
+    desk: Desk, low: float | None, high: float | None, word: str
+) -> None:
     recipe = Recipe(bits=4, quant="rtn")
     record = desk.bench.measure(recipe, tokens=60, rounds=1, decode_steps=2)
     assert record.speed
-    ratio = Reading(value=(low + high) / 2, unit="×", how="measured", low=low, high=high)
+    ratio = Reading(value=((low or 1.8) + (high or 2.0)) / 2, unit="×", how="measured", low=low, high=high)
     desk.bench.record(desk.bench.variant(recipe), speed=replace(record.speed, decode_ratio=ratio))
     assert word in told(desk, recipe)
