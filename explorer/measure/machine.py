@@ -36,7 +36,7 @@ READ_BYTES = 2**28
 CACHED_BYTES = 2**26  # copies of a matrix that no cache holds all of
 MOST_COPIES = {1: 128, 128: 2}
 LAPS = 7
-FORMAT = 2  # of the file; goes up when what is measured changes
+FORMAT = 3  # of the file; goes up when what is measured changes
 
 Shape = tuple[int, int]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import SiLUActivation
 
-from explorer.layers.dense import Linear
+from explorer.layers.dense import Linear, linear
 from explorer.layers.kernels import Kernel, Share
 from explorer.layers.linear import CompressedLinear, device_of, dtype_of
 from explorer.layers.rotated import RotatedNorm
@@ -281,7 +281,7 @@ def _single(layer: nn.Module) -> Product:
     if isinstance(layer, CompressedLinear) and layer.products:
         return _in_turn(layer.products)
     if isinstance(layer, nn.Linear) and type(layer) in (nn.Linear, Linear):
-        return partial(F.linear, weight=layer.weight, bias=layer.bias)
+        return partial(linear, weight=layer.weight, bias=layer.bias)
     return layer
 
 

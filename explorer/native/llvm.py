@@ -46,6 +46,11 @@ def build(text: str, kinds: Mapping[str, Sequence[Any]]) -> dict[str, Callable[.
     return found
 
 
+def load(name: str, kinds: Mapping[str, Sequence[Any]]) -> dict[str, Callable[..., None]]:
+    """Functions of a source in `c/`, which lies there as LLVM's language too (see `emit`)."""
+    return build((Path(__file__).parent / "c" / f"{name}.ll").read_text(encoding="utf-8"), kinds)
+
+
 @cache
 def _llvm() -> Any:
     """The library that compiles, or None."""
