@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from explorer.layers.dense import FEW
 from explorer.measure import quality, speed
 from explorer.measure.intervals import Blocks
 from explorer.model.decode import Batch
@@ -136,13 +137,13 @@ def torch_counts(model: Any, behind: int) -> dict[str, int]:
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")  # in which attention too is plain matrix products
     try:
-        text = Batch(model)
-        text.feed(torch.full((1, behind), 5))
+        text, texts = Batch(model), FEW + 1  # so many that the products are torch's, which alone are counted
+        text.feed(torch.full((texts, behind), 5))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model(input_ids=torch.tensor([[7]]), **{cache_word(model): text.cache})
+            model(input_ids=torch.full((texts, 1), 7), **{cache_word(model): text.cache})
     finally:
         model.set_attn_implementation(before)
-    found = {str(operator): count for operator, count in counter.get_flop_counts()["Global"].items()}
+    found = {str(operator): count // texts for operator, count in counter.get_flop_counts()["Global"].items()}
     weights = sum(found.get(name, 0) for name in ("aten.mm", "aten.addmm"))
     return {"weights": weights, "among_tokens": sum(found.values()) - weights}
 

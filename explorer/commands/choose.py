@@ -149,10 +149,12 @@ def _what_it_takes(options: argparse.Namespace) -> None:
         f" {found.activation_bytes.value / 1e9:.2f} GB of activations",
         f"  runs on     {best.count.value:.0f} × {best.gpu.name} at {found.bits} bits: at best"
         f" {found.ms_per_token.value:.2f} ms/token, prefill {found.prefill_ms.value:.0f} ms"
-        f"   {found.flops_per_token.value / 1e9:.2f} GFLOP per token",
-        f"  per million tokens   {best.usd_per_million.value:.2f} USD   {best.kwh_per_million.value:.3f} kWh"
+        f"   {found.flops_per_token.value / 1e9:.2f} GFLOP a token at that length",
+        f"  per million tokens   {best.usd_per_million.value:.2f} USD in use   {best.kwh_per_million.value:.3f} kWh"
         f"   {found.co2_g_per_million.value:.0f} g CO₂",
-        "  per month   " + "   ".join(f"{word} {value:,.0f} USD" for word, value in cost.items()),
+        "  per month   "
+        + "   ".join(f"{word} {value:,.0f}" for word, value in cost.items())
+        + f"   together {best.costs.total.value:,.0f} USD: {best.all_usd_per_million.value:,.2f} for a million tokens",
     ]
     if found.training:
         lines.append(

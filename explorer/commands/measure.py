@@ -18,7 +18,7 @@ from explorer.values.questions import Questions
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 from explorer.values.written import Collapse, Piece
-from explorer.workbench.workbench import Workbench
+from explorer.workbench.workbench import COST_CONTEXT, Workbench
 
 SAID = {"file_bytes": "bytes", "ms_per_token": "time per token", "flops_per_token": "FLOPs per token"}
 
@@ -111,7 +111,7 @@ def _table(record: Measurement) -> str:
         f" (original {quality.perplexity_original.value:.2f})   same top word {quality.top1_agreement.value:.1%}"
         f"   {quality.tokens:,} tokens",
         f"  questions   {_questions(record.questions)}",
-        f"  cost        {record.cost.flops_per_token.value / 1e9:8.3f} GFLOP per token",
+        f"  cost        {record.cost.flops_per_token.value / 1e9:8.3f} GFLOP for token {COST_CONTEXT + 1}",
     ]
     if size.active_parameters and size.active_bytes:
         lines.append(

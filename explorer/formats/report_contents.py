@@ -223,7 +223,7 @@ class _Sections:
         figures: dict[str, Callable[[Takes], Reading]] = {
             "total": lambda takes: takes.best.costs.total,
             **{part: lambda takes, part=part: getattr(takes.best.costs, part) for part in five},  # type: ignore[misc]
-            "usd": lambda takes: takes.best.usd_per_million,
+            "usd": lambda takes: takes.best.all_usd_per_million,
             "kwh": lambda takes: takes.best.kwh_per_million,
             "co2": lambda takes: takes.co2_g_per_million,
             "weights": lambda takes: takes.weights[takes.bits],

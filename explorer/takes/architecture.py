@@ -109,9 +109,22 @@ class Architecture:
         return self.layers * (self.shared_matrices + met * self.expert_matrices) + self.projections
 
     @property
+    def routers(self) -> int:
+        """Weights that send tokens to experts."""
+        return self.layers * self.hidden * self.experts
+
+    @property
+    def rows(self) -> int:
+        """Outputs of all matrices but the routers, word table and head among them."""
+        mlp = (2 if self.gated else 1) * self.intermediate + self.hidden
+        layer = self.query_width + 2 * self.kv_width + self.hidden + max(self.experts, 1) * mlp
+        narrow = self.hidden + self.table_width if self.table_width else 0
+        return self.layers * layer + narrow + self.vocabulary * (1 if self.tied else 2)
+
+    @property
     def full_width(self) -> int:
-        """Weights kept at 16 bits whatever the matrices' bits: tables, head, norms, biases."""
-        return self.table + self.positions * self.hidden + self.head + self.vectors
+        """Weights kept at 16 bits whatever the matrices' bits: positions, norms, biases, routers."""
+        return self.positions * self.hidden + self.vectors + self.routers
 
     def matrices_met(self, batch: int) -> float:
         """Expected weights of the matrices that a step of `batch` tokens reads: every expert is as likely as another,
@@ -128,7 +141,8 @@ class Architecture:
 
 def parameters(architecture: Architecture) -> int:
     """All weights, a tied head counted once."""
-    return architecture.matrices + architecture.full_width
+    own = architecture
+    return own.matrices + own.table + own.head + own.positions * own.hidden + own.vectors
 
 
 def active_parameters(architecture: Architecture) -> int:

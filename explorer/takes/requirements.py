@@ -14,6 +14,7 @@ from explorer.values.reading import Reading
 BITS = (16, 8, 4, 3, 2)
 GROUP = 64  # weights that share one 16-bit scale and one zero below 8 bits, as in this project's own files
 USABLE = 0.9  # of a GPU's memory; the rest is the driver's and the program's
+ROW_BYTES = 3  # at 8 bits: a 16-bit scale and a zero of 8
 HOURS_PER_MONTH = 730
 SERVER = 8  # GPUs in one computer; more are offered only where nothing less holds the model
 MAX_CONTEXT, MAX_BATCH, MAX_PRICE = 10_000_000, 4096, 1e9
@@ -76,13 +77,15 @@ class Costs:
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """How many of one GPU hold the model with its cache, and what a token and a month then take at the batch and the
-    traffic that were asked; `replicas` is how often the model must be there for that traffic."""
+    traffic that were asked; `replicas` is how often the model must be there for that traffic. `usd_per_million` is the
+    rent of the hours in use, compute and energy of `costs`; `all_usd_per_million` is all five."""
 
     gpu: Gpu
     count: Reading
     replicas: Reading
     ms_per_token: Reading
     usd_per_million: Reading
+    all_usd_per_million: Reading
     kwh_per_million: Reading
     costs: Costs
 
@@ -158,12 +161,15 @@ def price_sources() -> dict[str, str]:
 
 
 def weight_bytes(architecture: Architecture, bits: int) -> float:
-    """Bytes of a file: matrices at `bits` with the groups' scales and zeros, everything else at 16 bits."""
-    return architecture.matrices * bits_per_weight(bits) / 8 + 2 * architecture.full_width
+    """Bytes of a file as the page makes it: matrices, word table and head at `bits` with their scales and zeros (8 bits
+    have one of each a row), everything else at 16 bits."""
+    own = architecture
+    rounded = own.matrices - own.routers + own.table + own.head
+    return rounded * bits_per_weight(bits) / 8 + own.rows * ROW_BYTES * (bits == 8) + 2 * own.full_width
 
 
 def bits_per_weight(bits: int) -> float:
-    """With a 16-bit scale and a zero of `bits` for each group of 64; 8 bits share them in a row, which is nothing."""
+    """Below 8 bits with a 16-bit scale and a zero of `bits` for each group of 64."""
     return bits if bits >= 8 else bits + (16 + bits) / GROUP
 
 
@@ -194,8 +200,8 @@ def prefill_flops(architecture: Architecture, context: int, batch: int) -> int:
 
 def decode_bytes(architecture: Architecture, context: int, batch: int, bits: int) -> float:
     """Bytes read for one step of a batch: the matrices met, the head, norms, and the cache. The table is looked up."""
-    weights = architecture.matrices_met(batch) * bits_per_weight(bits) / 8
-    return weights + 2 * (architecture.table + architecture.vectors) + cache_bytes(architecture, context, batch)
+    weights = (architecture.matrices_met(batch) + architecture.table) * bits_per_weight(bits) / 8
+    return weights + 2 * architecture.vectors + cache_bytes(architecture, context, batch)
 
 
 def what_it_takes(
@@ -255,16 +261,19 @@ def _fit(own: Architecture, gpu: Gpu, need: float, context: int, batch: int, bit
     ms = _ms_per_token(own, gpu, count, context, batch, bits)
     seconds = 1e6 * ms / 1000 / batch  # for a million tokens, every place of the batch in use
     kwh = _kwh(seconds, gpu, count, prices)
-    hours = prices.million_tokens_per_month * seconds / 3600
+    traffic = prices.million_tokens_per_month
+    hours = traffic * seconds / 3600
     replicas = max(1, math.ceil(hours / HOURS_PER_MONTH))
+    costs = _costs(own, bits, gpu, count * replicas, hours * count, kwh * traffic, prices)
     return Fit(
         gpu=gpu,
         count=_of(count, "GPUs"),
         replicas=_of(replicas, "replicas"),
         ms_per_token=_of(ms, "ms"),
         usd_per_million=_of(count * gpu.usd_per_hour * seconds / 3600, "USD"),
+        all_usd_per_million=_of(costs.total.value / traffic if traffic else math.inf, "USD"),
         kwh_per_million=_of(kwh, "kWh"),
-        costs=_costs(own, bits, gpu, count * replicas, hours * count, kwh * prices.million_tokens_per_month, prices),
+        costs=costs,
     )
 
 

@@ -3,10 +3,16 @@
 import json
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from explorer.__main__ import main
+from explorer.layers.targets import targets
+from explorer.measure.size import Predictor
 from explorer.takes import catalogue, requirements
+from explorer.takes.configs import architecture_of_config
 from explorer.values.reading import Reading
+from explorer.values.recipe import Recipe
 
 
 def small() -> requirements.Takes:
@@ -56,3 +62,28 @@ def test_the_command_says_it_in_words_and_in_json(capsys: pytest.CaptureFixture[
     assert main(["what-it-takes", "falcon-180B", "--bits", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["parameters"] == pytest.approx(1.8e11, rel=0.01)
     assert main(["what-it-takes", "nothing of the kind"]) == 2
+
+
+@pytest.mark.parametrize("bits", requirements.BITS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_weights_are_the_bytes_that_the_page_makes_of_them(bits: int, tied: bool) -> None:
+    config = LlamaConfig(
+        hidden_size=128,
+        intermediate_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=384,
+        tie_word_embeddings=tied,
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    recipe = Recipe() if bits == 16 else Recipe(bits=bits, head_bits=bits)
+    calculated = requirements.weight_bytes(architecture_of_config(config.to_dict()), bits)
+    assert calculated == Predictor(model, targets(model)).predict(recipe).file_bytes.value
+
+
+def test_a_months_costs_divided_by_its_tokens_are_what_a_million_costs() -> None:
+    best, prices = small().best, requirements.default_prices()
+    assert best.all_usd_per_million.value * prices.million_tokens_per_month == pytest.approx(best.costs.total.value)
+    in_use = best.costs.compute.value + best.costs.energy.value
+    assert best.usd_per_million.value * prices.million_tokens_per_month == pytest.approx(in_use)

@@ -10,6 +10,7 @@ from explorer.values.performance import Speed
 from explorer.values.quality import Quality
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
+from explorer.workbench.workbench import COST_CONTEXT
 
 WORDS = words("cards")
 EMPTY = '<section class="cards" aria-label="numbers">' + '<article class="card"></article>' * 4 + "</section>"
@@ -41,7 +42,7 @@ def _size(now: Numbers) -> str:
 
 def _memory(now: Numbers) -> str:
     rows: Rows = [
-        ("FLOP/token", now.cost.flops_per_token, ""),
+        (f"FLOP, token {COST_CONTEXT + 1}", now.cost.flops_per_token, ""),
         ("without zeros", now.cost.useful_flops_per_token, ""),
     ]
     resident = now.size.resident_bytes

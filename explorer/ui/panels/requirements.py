@@ -67,7 +67,7 @@ def tables(ask: Ask, free_bytes: int) -> str:
     pair = [
         _takes(name, int(_number(bits, "bits")), int(_number(context, "context")), wanted) for name in (first, second)
     ]
-    return _needs(pair, free_bytes) + _costs(pair) + _training(pair)
+    return _needs(pair, free_bytes) + _costs(pair, wanted.million_tokens_per_month) + _training(pair)
 
 
 def _takes(name: Any, bits: int, context: int, prices: requirements.Prices) -> Takes:
@@ -90,8 +90,9 @@ def _needs(pair: list[Takes], free_bytes: int) -> str:
         ("flops", lambda t: number(t.flops_per_token)),
         ("here", lambda t: _here(t, free_bytes)),
     ]
-    rows = {WORDS["rows"][name]: [of(each) for each in pair] for name, of in figures}
-    note = WORDS["note"].format(bits=pair[0].bits, context=f"{pair[0].context:,}")
+    context = f"{pair[0].context:,}"
+    rows = {WORDS["rows"][name].format(context=context): [of(each) for each in pair] for name, of in figures}
+    note = WORDS["note"].format(bits=pair[0].bits, context=context)
     return table("takes", WORDS["title"], note, _columns(pair), rows, rows.values())
 
 
@@ -102,7 +103,7 @@ def _here(found: Takes, free_bytes: int) -> str:
     return told["yes"].format(bits=max(fitting)) if fitting else told["no"]
 
 
-def _costs(pair: list[Takes]) -> str:
+def _costs(pair: list[Takes], traffic: float) -> str:
     """The five costs of a month; the bars of both models have one scale."""
     named = WORDS["month"]
     widest = max(reading.value for each in pair for reading in _five(each.best.costs)) or 1.0
@@ -111,12 +112,14 @@ def _costs(pair: list[Takes]) -> str:
         rows[named["rows"][field.name]] = [f"{number(r)}<br>{bar(r.value / widest)}" for r in readings]
     sums: list[tuple[str, Callable[[Takes], Reading]]] = [
         ("total", lambda t: t.best.costs.total),
-        ("usd", lambda t: t.best.usd_per_million),
+        ("usd", lambda t: t.best.all_usd_per_million),
+        ("busy_usd", lambda t: t.best.usd_per_million),
         ("kwh", lambda t: t.best.kwh_per_million),
         ("co2", lambda t: t.co2_g_per_million),
     ]
     rows |= {named["rows"][name]: [number(of(each)) for each in pair] for name, of in sums}
-    return table("month", named["title"], named["note"], _columns(pair), rows, rows.values())
+    note = named["note"].format(traffic=f"{traffic:,g}")
+    return table("month", named["title"], note, _columns(pair), rows, rows.values())
 
 
 def _training(pair: list[Takes]) -> str:

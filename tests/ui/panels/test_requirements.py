@@ -25,7 +25,7 @@ def test_the_figures_are_those_of_the_calculation_each_with_its_badge() -> None:
 
 def test_more_traffic_costs_more_and_less_memory_holds_less() -> None:
     assert requirements.tables(ASK, 10**12).count("fits at 16 bits") == 2
-    little = requirements.tables(ASK, 120_000_000)
+    little = requirements.tables(ASK, 65_000_000)
     assert little.count("does not fit") == 1 and re.search(r"fits at [23] bits", little)
     dear = requirements.tables((*ASK[:4], 10_000), 10**10)
     assert dear != requirements.tables(ASK, 10**10)
