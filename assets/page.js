@@ -50,6 +50,14 @@ window.renewed = () => {
   query.set('model', now.name);
   location.assign(written(query));
 };
+// A prompt to try is typed, and written after.
+addEventListener('click', ({ target }) => {
+  const field = target.dataset?.prompt && document.querySelector('#prompt textarea, #prompt input');
+  if (!field) return;
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), 'value').set.call(field, target.dataset.prompt);
+  field.dispatchEvent(new Event('input', { bubbles: true }));
+  requestAnimationFrame(() => document.querySelector('#write').click());
+});
 addEventListener('click', async ({ target }) => {
   if (!target.matches?.('.pane .copy')) return;
   const text = target.closest('.pane').querySelector('.text');
@@ -63,6 +71,13 @@ addEventListener('click', ({ target }) => {
   const link = target.closest?.('#budget-table a[href^="?"]');
   if (link) link.href = window.addressOf(link.search);  // before the browser follows it
 });
+// What was found under a budget is brought into sight.
+let found = 0;
+setInterval(() => {
+  const count = document.querySelector('#budget-table .ways')?.outerHTML.length ?? 0;
+  if (count && count !== found) document.querySelector('#budget-table').scrollIntoView({ behavior: 'smooth', block: 'nearest' });
+  found = count;
+}, 500);
 const asked = new URLSearchParams(location.search);
 if (asked.get('present') === '1') root.classList.add('present');
 if (asked.has('lesson')) root.classList.add('teaching');  // a lesson is seen before what it pushes down

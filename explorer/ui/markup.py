@@ -29,6 +29,12 @@ def number(reading: Reading | None, suffix: str = "") -> str:
     )
 
 
+def why(group: str) -> str:
+    """A question mark that opens what the glossary says of a group of words."""
+    said = escape(words("glossary")["ask"])
+    return f'<button type="button" class="ask-why" popovertarget="why-{group}" aria-label="{said}">?</button>'
+
+
 def bar(share: float) -> str:
     """A bar of up to 10 em; what is taken away is hatched."""
     width = 0.0 if share != share else 10 * min(abs(share), 1.0)

@@ -13,6 +13,7 @@ from explorer.ui.panels import (
     address,
     calibration,
     cards,
+    glossary,
     header,
     model,
     plot,
@@ -30,6 +31,7 @@ from explorer.workbench.workbench import Workbench
 WORDS = words("page")
 QUESTIONS = (  # about the setting, in the first tab; their answers stand below all of them
     "questions",
+    "seeds",
     "figures",
     "words",
     "layers",
@@ -73,6 +75,7 @@ def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = N
             for name in TABS:
                 with gr.Tab(panel(name).WORDS["tab"]) as stage.tab:
                     panel(name).place(stage)
+        glossary.place(stage)
         scenes.place(stage)
         status.place(stage)
         address.place(stage)

@@ -1,5 +1,7 @@
 """What a recipe asks of single matrices: which are meant by a name, and what is asked of them instead."""
 
+import zlib
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -7,6 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from explorer.values.ranges import BITS, GROUPS, RANGES, convert, in_range
+
+PACKED, LONG, MOST = "z.", 300, 1_000_000  # how packed entries begin; characters from which they are; unpacked at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,30 @@ def _is_named(pattern: str, name: str, kind: str) -> bool:
 
 
 def names_of(field: str, value: Any) -> tuple[str, ...]:
-    """Sorted, each once, from a list or from text with semicolons; ValueError in one sentence."""
-    entries = value.split(";") if isinstance(value, str) else value
+    """Sorted, each once, from a list, from text with semicolons, or from what `as_text` made of them; ValueError in one
+    sentence."""
+    entries = _unpacked(field, value).split(";") if isinstance(value, str) else value
     if not isinstance(entries, tuple | list) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError(f"{field} must be a list of names, not {str(value)[:20]}.")
     return tuple(sorted({entry.strip() for entry in entries} - {""}))
+
+
+def as_text(entries: tuple[str, ...]) -> str:
+    """Entries with semicolons between them; where that is long, as a budget's 200 are, packed (zlib, base64), so that
+    an address stays one that can be sent."""
+    text = ";".join(entries)
+    packed = PACKED + urlsafe_b64encode(zlib.compress(text.encode(), 9)).decode().rstrip("=")
+    return packed if len(text) > LONG else text
+
+
+def _unpacked(field: str, text: str) -> str:
+    if not text.startswith(PACKED):
+        return text
+    try:
+        packed = urlsafe_b64decode(text.removeprefix(PACKED) + "==")
+        return zlib.decompressobj().decompress(packed, MOST).decode()
+    except (ValueError, zlib.error):
+        raise ValueError(f"{field} is cut off or damaged.") from None
 
 
 @lru_cache(maxsize=4096)  # read once for every matrix, and again for every recipe of a budget

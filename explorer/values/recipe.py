@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlencode
 
-from explorer.values.exceptions import Matrix, Setting, exception_of, names_of
+from explorer.values.exceptions import Matrix, Setting, as_text, exception_of, names_of
 from explorer.values.ranges import BITS, BITS_OF, CHOICES, DATA_FREE, RANGES, convert, in_range
 from explorer.values.wording import words_of
 
@@ -196,7 +196,7 @@ class Recipe:
         plain = Recipe()
         changed = {f.name: getattr(self, f.name) for f in fields(self)}
         return urlencode(
-            {k: ";".join(v) if isinstance(v, tuple) else v for k, v in changed.items() if v != getattr(plain, k)}
+            {k: as_text(v) if isinstance(v, tuple) else v for k, v in changed.items() if v != getattr(plain, k)}
         )
 
     def words(self) -> str:

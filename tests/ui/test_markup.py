@@ -55,7 +55,7 @@ def test_every_number_on_the_cards_carries_a_badge(desk: Desk) -> None:
     desk.bench.measure(recipe, tokens=20, rounds=1)
     html = cards.draw(View(numbers=desk.known.numbers(recipe))) or ""
     without_numbers = re.sub(r'<span class="number">[^<]+</span><span class="badge \w+"[^>]*>\w+</span>', "", html)
-    visible = re.sub(r"<[^>]*>|prefill \d+|\(\d+ tokens\)|2 threads|\d+ bits", " ", without_numbers)
+    visible = re.sub(r"<[^>]*>|prefill \d+|\(\d+ tokens\)|2 threads|token \d+|\d+ bits", " ", without_numbers)
     assert html.count('class="badge') >= 12
     assert not re.search(r"\d", visible), visible
 

@@ -1,8 +1,10 @@
 """Exceptions and protection: read, refused, and meant."""
 
+from urllib.parse import parse_qsl
+
 import pytest
 
-from explorer.values.exceptions import Setting
+from explorer.values.exceptions import Setting, names_of
 from explorer.values.recipe import Recipe
 
 
@@ -37,3 +39,21 @@ def test_exceptions_and_protection_reach_what_they_name() -> None:
         ("lm_head", "head", -1, Setting(bits=6)),
     ]:
         assert recipe.setting(name, kind, place, 5) == wanted, name
+
+
+def test_many_exceptions_make_an_address_that_can_be_sent() -> None:
+    many = tuple(
+        f"model.layers.{i}.mlp.{kind}_proj=bits:{2 + i % 7}" for i in range(30) for kind in ("gate", "up", "down")
+    )
+    recipe = Recipe(bits=4, layers=many)
+    query = recipe.to_query()
+    assert len(query) < 800 < len(";".join(many))
+    assert Recipe.from_dict(dict(parse_qsl(query))) == recipe
+    few = Recipe(bits=4, layers=("mlp=bits:3",))
+    assert "mlp" in few.to_query() and Recipe.from_dict(dict(parse_qsl(few.to_query()))) == few
+
+
+@pytest.mark.parametrize("text", ["z.", "z.AAAA", "z.eJw", "z.ü", "z." + "A" * 401])
+def test_packed_exceptions_that_are_damaged_are_one_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match="layers"):
+        Recipe(layers=names_of("layers", text))

@@ -107,9 +107,11 @@ def tables(both: Sequence[Choice], known: Sequence[Measurement], kept: Sequence[
     for, since only then is it known what a token takes besides its products."""
     rows, names = (_cells(*each, timed) for each in zip(both, known, strict=True)), WORDS["names"][: len(both)]
     html = table("budget", WORDS["title"], WORDS["note"], WORDS["columns"], names, rows)
-    pairs = [(escape(one.recipe.to_query()), escape(one.recipe.words())) for one in both]
-    links = "".join(f'<p><a href="?{query}">{title}</a></p>' for query, title in pairs)
-    return html + region("budget-links", WORDS["links"], "", links) + _ways(both[0].recipe, kept)
+    links = "".join(
+        f'<a class="use" href="?{escape(one.recipe.to_query())}">{escape(word)}</a>'
+        for one, word in zip(both, WORDS["use"], strict=False)
+    )
+    return region("budget-links", WORDS["found"], both[0].recipe.words(), links) + html + _grid(both[0].recipe, kept)
 
 
 def _cells(choice: Choice, known: Measurement, timed: bool) -> list[str]:
@@ -122,17 +124,27 @@ def _cells(choice: Choice, known: Measurement, timed: bool) -> list[str]:
     ]
 
 
-def _ways(recipe: Recipe, kept: Sequence[Target]) -> str:
-    """How many matrices of each kind are kept in each way."""
-    counts = Counter[tuple[str, str]]()
-    planned = plans(kept, recipe)
+def _grid(recipe: Recipe, kept: Sequence[Target]) -> str:
+    """How each matrix is kept: what it is called by the number of its block; of several experts the commonest way."""
+    planned, found = plans(kept, recipe), dict[str, dict[int, list[str]]]()
     for target in kept:
         if not target.tied_to:
-            counts[_told(planned[target.name].factors), target.kind] += 1
-    kinds = list(dict.fromkeys(kind for _, kind in counts))
-    ways = sorted({way for way, _ in counts})
-    cells = [[str(counts[way, kind] or "") for kind in kinds] for way in ways]
-    return table("ways", WORDS["ways"], "", [WORDS["way"], *kinds], ways, cells)
+            row = found.setdefault(target.name.rpartition(".")[2], {})
+            row.setdefault(target.block, []).append(_told(planned[target.name].factors))
+    blocks = sorted({block for row in found.values() for block in row})
+    columns = [WORDS["way"], *(str(block) if block >= 0 else WORDS["outside"] for block in blocks)]
+    cells = [[_cell(row.get(block, []), name, block) for block in blocks] for name, row in found.items()]
+    return table("ways", WORDS["ways"], WORDS["ways_note"], columns, found, cells)
+
+
+def _cell(ways: Sequence[str], name: str, block: int) -> str:
+    if not ways:
+        return ""
+    way = Counter(ways).most_common(1)[0][0]
+    bits, more = way.split(maxsplit=1)[0], "".join(sign for sign in WORDS["signs"] if WORDS["signs"][sign] in way)
+    shown = bits + more if bits.isdigit() else WORDS["whole_short"]
+    style = f"--bits:{bits if bits.isdigit() else 16}"
+    return f'<i style="{style}" title="{escape(f"{name} {block}: {way}")}">{escape(shown)}</i>'
 
 
 def _told(factors: Sequence[Factor]) -> str:

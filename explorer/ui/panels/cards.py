@@ -2,7 +2,7 @@
 
 from html import escape
 
-from explorer.ui.markup import number
+from explorer.ui.markup import number, why
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import Numbers, View
 from explorer.ui.words import words
@@ -92,7 +92,7 @@ def _card(kind: str, title: str, headline: Reading | None, rows: Rows, note: str
         for name, reading, suffix in rows
     )
     return (
-        f'<article class="card" data-card="{kind}"><h2>{escape(title)}</h2>'
+        f'<article class="card" data-card="{kind}"><h2>{escape(title)}{why(kind)}</h2>'
         f'<p class="headline">{number(headline)}{beside}</p><dl>{lines}</dl>'
         f'<p class="note" title="{escape(note)}">{escape(note)}</p></article>'
     )

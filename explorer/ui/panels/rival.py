@@ -103,8 +103,10 @@ def tables(found: Contest) -> str:
     """Who costs what, and who is better where neither may cost more."""
     note = WORDS["note"].format(count=f"{found.count:,}") + (f" {found.note}" if found.note else "")
     sides = [found.rival, *found.ours]
-    html = table("rival", WORDS["title"], note, WORDS["columns"], [one.name for one in sides], map(_cells, sides))
-    return html + region("verdicts", WORDS["verdicts"], "", "".join(map(_verdict, found.matches)))
+    verdicts = region("verdicts", WORDS["verdicts"], "", "".join(map(_verdict, found.matches)))
+    return verdicts + table(
+        "rival", WORDS["title"], note, WORDS["columns"], [one.name for one in sides], map(_cells, sides)
+    )
 
 
 def _cells(one: Contender) -> list[str]:

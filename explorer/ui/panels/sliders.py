@@ -1,10 +1,12 @@
 """The controls of a recipe, made from its ranges. Raw values only: `asks` brings them into range."""
 
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from explorer.ui.asks import AUTO, FIRST_STOP, Controls, stop_of
+from explorer.ui.markup import why
 from explorer.ui.stage import OWN, Stage, html
 from explorer.ui.words import words
 from explorer.values.ranges import BITS, CHOICES, KEEP, RANGES, SPARSITY, Range
@@ -17,6 +19,7 @@ def place(stage: Stage) -> None:
     """A move is previewed at once; the weights follow when it rests."""
     stage.recipe += main_controls()
     with gr.Accordion(WORDS["more"], open=False, elem_id="more"):
+        html(f'<p class="source">{escape(WORDS["hint"])}{why("methods")}</p>')
         stage.recipe += method_controls()
 
     def arrows() -> None:

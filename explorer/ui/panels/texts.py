@@ -1,5 +1,6 @@
 """What both models write: the prompt and how it is continued, Write and Stop, and the two texts side by side."""
 
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -16,6 +17,7 @@ WORDS = words("texts")
 
 def place(stage: Stage) -> None:
     """Controls above, both texts below them."""
+    html(tries(), elem_id="tries")
     with gr.Row(elem_id="ask", equal_height=True):
         stage.prompt += controls()
         write = gr.Button(WORDS["write"], variant="primary", min_width=70, scale=0, elem_id="write")
@@ -29,6 +31,15 @@ def place(stage: Stage) -> None:
         stop.click(stage.halt, None, stage.parts, api_name="stop", **OWN, **QUICK)
 
     stage.later(arrows)
+
+
+def tries() -> str:
+    """A button for a prompt of each kind; pressed, the page writes after it."""
+    kinds = "".join(
+        f'<button type="button" data-prompt="{escape(prompt)}" title="{escape(prompt)}">{escape(kind)}</button>'
+        for kind, prompt in WORDS["kinds"].items()
+    )
+    return f'<p class="tries"><span>{escape(WORDS["try"])}</span>{kinds}</p>'
 
 
 def controls() -> list[Any]:

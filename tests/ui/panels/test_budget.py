@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from explorer.model.plan import plans
 from explorer.studies.budget import Limits
 from explorer.ui.asks import Controls
 from explorer.ui.desk import Desk
@@ -38,8 +39,13 @@ def test_it_is_found_made_and_compared(desk: Desk, values: Controls, level: str)
     assert len(recipes) == 2 and all(f"?{r.to_query()}".replace("&", "&amp;") in html for r in recipes)
     assert all(m.size.file_bytes.value <= 0.3 * whole for m in desk.bench.history())
     assert html.count('class="number"') == html.count('class="badge') == 6
-    counted = re.findall(r"<td>(\d+)</td>", html)
-    assert sum(map(int, counted)) == 15  # seven matrices in each of two blocks, and the table
+    kept = re.findall(r'<i style="--bits:(\d+)" title="([^"]+)">', html)
+    assert len(kept) == 15 == len(dict(reversed(each) for each in kept))  # seven in each of two blocks, and the table
+    made = plans(desk.bench.variants.predictor(recipes[0]).targets, next(r for r in recipes if r.layers))
+    bits = {name: plan.factors[0][1].bits if plan.factors else 16 for name, plan in made.items()}
+    told = {title.partition(":")[0]: int(width) for width, title in kept}
+    assert told["q_proj 1"] == bits["model.layers.1.self_attn.q_proj"]
+    assert told["embed_tokens -1"] == bits["model.embed_tokens"]
 
 
 def test_time_is_told_where_it_is_a_limit_and_too_little_of_anything_is_a_sentence(

@@ -11,8 +11,18 @@ def figure(workbench: Workbench, now: Recipe) -> dict[str, dict[str, object]]:
     return {trace["name"]: trace for trace in data}
 
 
-def test_an_empty_session_gives_an_empty_plot() -> None:
-    assert json.loads(plot.size_and_quality([], Recipe()))["data"] == []
+def test_an_empty_session_gives_an_empty_plot_that_explains_itself() -> None:
+    drawn = json.loads(plot.size_and_quality([], Recipe()))
+    assert drawn["data"] == [] and "becomes a point" in drawn["layout"]["annotations"][0]["text"]
+
+
+def test_a_small_loss_looks_small_and_every_point_is_in_sight(workbench: Workbench) -> None:
+    for recipe in (Recipe(), Recipe(bits=8), Recipe(bits=2, head_bits=2)):
+        workbench.measure(recipe, tokens=40, rounds=1)
+        drawn = json.loads(plot.size_and_quality(workbench.history(), recipe))
+        low, high = (10**end for end in drawn["layout"]["yaxis"]["range"])
+        values = [y for trace in drawn["data"] for y in trace["y"]]
+        assert low < min(values) <= max(values) < high and high / low > 1.6
 
 
 def test_every_measured_setting_is_a_point_at_its_measured_size(workbench: Workbench) -> None:
