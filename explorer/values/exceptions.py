@@ -72,10 +72,13 @@ def _unpacked(field: str, text: str) -> str:
     if not text.startswith(PACKED):
         return text
     try:
-        packed = urlsafe_b64decode(text.removeprefix(PACKED) + "==")
-        return zlib.decompressobj().decompress(packed, MOST).decode()
+        unpacking = zlib.decompressobj()
+        found = unpacking.decompress(urlsafe_b64decode(text.removeprefix(PACKED) + "=="), MOST).decode()
     except (ValueError, zlib.error):
-        raise ValueError(f"{field} is cut off or damaged.") from None
+        found = ""
+    if not found or not unpacking.eof:
+        raise ValueError(f"{field} is cut off or damaged.")
+    return found
 
 
 @lru_cache(maxsize=4096)  # read once for every matrix, and again for every recipe of a budget
