@@ -81,7 +81,7 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe, contest: Contest
             _add_rival(figure, contest, scale)
         values = [scale.drawn(scale.of(m)) for m in points]
         figure.update_yaxes(range=_span(values, scale.original))
-    if len(points) < 2:
+    if all(m.recipe == Recipe() for m in points):
         figure.add_annotation(text=WORDS["empty"], showarrow=False, x=0.5, y=0.45, xref="paper", yref="paper")
     return str(figure.to_json())
 

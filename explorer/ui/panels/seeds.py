@@ -49,7 +49,7 @@ def found(desk: Desk, ask: Ask) -> Iterator[Found]:
 def pair(prompt: Prompt, recipe: Recipe, original: str, compressed: str) -> str:
     """Both texts of one seed, marked where they differ."""
     same = same_words(original, compressed)
-    differ = WORDS["same"] if same is None else WORDS["differ"].format(words=same)
+    differ = WORDS["same"] if same is None else WORDS["differ" if same else "at_once"].format(words=same)
     panes = pane(WORDS["original"], "", original, compressed, side="original", whole=True)
     panes += pane(recipe.words(), "", compressed, original, side="compressed", whole=True)
     return f'<h3>{escape(WORDS["seed"].format(seed=prompt.seed))} {escape(differ)}</h3><div class="pair">{panes}</div>'
