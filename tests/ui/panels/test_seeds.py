@@ -26,5 +26,7 @@ def test_each_pair_is_what_both_models_write_with_that_seed(desk: Desk, values: 
 
 
 def test_the_original_alone_is_one_sentence(desk: Desk, values: Controls) -> None:
-    *_, (html, line) = desk.study(values._replace(sparsity=0, bits="16", head_bits="16"), "a", lambda ask: seeds.found(desk, ask))
+    *_, (html, line) = desk.study(
+        values._replace(sparsity=0, bits="16", head_bits="16"), "a", lambda ask: seeds.found(desk, ask)
+    )
     assert html is None and line and line.state == "error" and "Move a slider first" in line.sentence
