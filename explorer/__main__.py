@@ -1,6 +1,7 @@
 """The command line, of `size-explorer` and of `python -m explorer`. Only this file and `commands` print."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,9 @@ OWN = ("-h", "--help", "--version")  # options of the program itself; others wit
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 with one plain sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):  # a result must not be lost at a sign that the terminal lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0].startswith("-") and given[0] not in OWN:
         given.insert(0, "page")

@@ -274,3 +274,16 @@ def test_speed_says_where_the_time_goes_and_what_limits_it(
     assert set(record) == {"recipe", "model", "original", "compressed", "machine", "surface"}
     assert record["compressed"]["speed"]["decode_ratio"]["n"] == 2 and len(record["surface"]) == 2
     assert main(["speed", "--model", model, "--batch", "0"]) == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_result_survives_a_terminal_that_lacks_its_signs(encoding: str, tmp_path: Path) -> None:
+    named = tmp_path / "Größe 大"
+    for arguments, code in ((["what-it-takes", "SmolLM2-135M"], 0), (["measure", "--model", str(named)], 2)):
+        command = [sys.executable, "-m", "explorer", *arguments]
+        done = subprocess.run(
+            command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding}, timeout=120
+        )
+        assert done.returncode == code and b"Traceback" not in done.stderr and b"codec" not in done.stderr
+        said = done.stderr if code else done.stdout
+        assert (b"on this computer" if code else b"billion parameters") in said and b"?" in said

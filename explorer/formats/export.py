@@ -47,12 +47,9 @@ def judged(asked: Sequence[str], out: Path | None) -> tuple[str, ...]:
     if odd or not asked:
         raise ValueError(f"A format is one of {', '.join(FORMATS)}, not {odd[0] if odd else 'none'}.")
     if out is not None:
-        if not exporting.SAFE_NAME.fullmatch(out.name):
-            raise ValueError(f"{out.name!r} cannot be a folder's name here: use letters, digits, dots and dashes.")
         if out.suffix.lower() in ENDINGS:
             raise ValueError(f"--out names a folder, and {out.name} looks like a file: the file lies inside it.")
-        if out.exists():
-            raise ValueError(f"{out} exists already; choose another name, nothing is overwritten.")
+        exporting.check_new(out)
     return tuple(dict.fromkeys(asked))
 
 

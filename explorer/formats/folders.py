@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from explorer.formats.leaves import Leaf, Structure
+from explorer.model.disk import save_tensors
 
 WEIGHTS = "model.safetensors"
 NAMES = {  # in the order in which safetensors' files hold them
@@ -65,7 +65,7 @@ class Folder:
                 raise ValueError(f"{piece.name} became {tuple(found.shape)}, not the {piece.shape} that was told.")
             tensors[piece.name] = found
             yield 0.9 * (place + 1) / len(self.pieces)
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        save_tensors(tensors, folder / WEIGHTS, {"format": "pt"})
         (folder / WEIGHTS).chmod(0o644)
         config: Any = copy.deepcopy(model.config)
         if not self.tied:

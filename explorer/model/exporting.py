@@ -5,14 +5,13 @@ The folder appears whole or not at all: everything is written beside it first an
 
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from explorer import assets
@@ -20,6 +19,7 @@ from explorer.layers.dense import Linear
 from explorer.layers.experts import stacks_of
 from explorer.layers.storage import tensors_of
 from explorer.model.compressing import settle, skeleton
+from explorer.model.disk import save_tensors
 from explorer.model.loaders import generation_of
 from explorer.model.memory import check_memory
 from explorer.model.opening import open_tokenizer, structure
@@ -28,7 +28,6 @@ from explorer.model.preflight import ModelRejected, check_folder, refusing
 from explorer.values.recipe import Recipe
 
 FORMAT, VERSION = "size-explorer", 1
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 About = tuple[Recipe, Allotment, str]  # the recipe, what was allotted to single matrices, the name of the original
@@ -42,10 +41,7 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
     ValueError for a folder that cannot be used, ModelRejected where what was written does not read back the same.
     """
     recipe, allotted, base = about
-    if not SAFE_NAME.fullmatch(folder.name):
-        raise ValueError(f"{folder.name!r} cannot be a folder's name here: use letters, digits, dots and dashes.")
-    if folder.exists():
-        raise ValueError(f"{folder} exists already; choose another name, nothing is overwritten.")
+    check_new(folder)
     tensors = {n: t.detach().cpu().contiguous() for n, t in tensors_for(model).items()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     needed = sum(t.numel() * t.element_size() for t in tensors.values())
@@ -53,7 +49,7 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
         raise ValueError(f"The export needs {needed / 1e6:,.0f} MB of disk, and there is less free.")
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     try:
-        save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+        save_tensors(tensors, partial / "model.safetensors", {"format": "pt"})
         (partial / "model.safetensors").chmod(0o644)
         model.config.save_pretrained(partial)  # type: ignore[union-attr, operator]
         if getattr(model, "generation_config", None) is not None:  # its end tokens, above all
@@ -73,6 +69,17 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return needed
+
+
+def check_new(folder: Path) -> None:
+    """ValueError where this cannot be the name of a new folder: it exists, or the file system does not take it."""
+    try:
+        if folder.exists():
+            raise ValueError(f"{folder} exists already; choose another name, nothing is overwritten.")
+    except OSError as problem:  # too long, above all
+        raise ValueError(f"{folder.name[:40]!r} cannot be a folder's name here: {problem.strerror}.") from None
+    if folder.name in ("", "..") or any(ord(sign) < 32 for sign in folder.name):
+        raise ValueError(f"{folder.name[:40]!r} cannot be a folder's name here.")
 
 
 def tensors_for(model: nn.Module) -> dict[str, Tensor]:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from explorer.files import replacing
 from explorer.layers.linear import device_of
 from explorer.layers.storage import tensors_of
 from explorer.model.compressing import Built, skeleton
+from explorer.model.disk import save_tensors
 from explorer.model.plan import Allotment
 from explorer.values.progress import HealStep
 from explorer.values.recipe import Recipe
@@ -31,13 +32,13 @@ def file_of(folder: Path, tokens: int, recipe: Recipe) -> Path:
 
 
 def save(built: Built, base: nn.Module, file: Path) -> None:
-    """Write what the model does not share with its base, in one step."""
-    new = {name: tensor.contiguous() for name, tensor in _new(built.model, base).items()}
+    """Write what the model does not share with its base, in one step; OSError where that cannot be."""
+    new = _new(built.model, base)
     about = {"kept": json.dumps(dict(built.allotted.kept)), "rank": json.dumps(dict(built.allotted.rank))}
     about["note"] = built.note
     about["curve"] = json.dumps([step.to_dict() for step in built.curve])
     with replacing(file) as partial:
-        save_file(new, partial, metadata=about)
+        save_tensors(new, partial, about)
     files = sorted(file.parent.glob("*.safetensors"), key=lambda f: f.stat().st_mtime, reverse=True)
     total = 0
     for each in files:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from explorer.files import replacing
+from explorer.model.disk import save_tensors
 
 ROOM = 1_000_000_000  # bytes of files that stay mapped, and of what was only worked out in passing
 
@@ -74,10 +75,7 @@ class Shelf(MutableMapping[str, Tensor]):
         if self.folder is None:
             return
         with replacing(self.folder / f"{name}.safetensors") as partial:
-            try:
-                save_file({key: t.contiguous() for key, t in tensors.items()}, partial, metadata=dict(about or {}))
-            except SafetensorError as error:  # a full disk, in its words
-                raise OSError(str(error)) from None
+            save_tensors(tensors, partial, about or {})
         self._mapped.pop(name, None)
         for key in tensors:
             self._files[key] = name

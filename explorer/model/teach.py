@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from explorer.files import replacing
@@ -29,6 +29,7 @@ from explorer.layers.targets import blocks_of
 from explorer.methods import distill
 from explorer.model.calibrating import windows_of
 from explorer.model.decode import Batch
+from explorer.model.disk import save_tensors
 from explorer.model.tokens import front
 from explorer.model.writing import context_length, template
 
@@ -185,9 +186,13 @@ def _openings(tokenizer: Any, texts: Mapping[str, Sequence[str]], length: int) -
 
 
 def _save(found: Lessons, file: Path) -> None:
-    with replacing(file) as partial:
-        hidden = {f"hidden.{i}": state for i, state in enumerate(found.hidden)}
-        save_file({"ids": found.ids, "top": found.top, "log_p": found.log_p, **hidden}, partial)
+    """On disk where that can be; learning goes on without."""
+    hidden = {f"hidden.{i}": state for i, state in enumerate(found.hidden)}
+    try:
+        with replacing(file) as partial:
+            save_tensors({"ids": found.ids, "top": found.top, "log_p": found.log_p, **hidden}, partial)
+    except OSError as problem:
+        logging.getLogger(__name__).warning("lessons are not kept: %s", problem)
 
 
 def _load(file: Path) -> Lessons | None:

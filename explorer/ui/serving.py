@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from explorer import assets
 from explorer.ui import guard
+from explorer.ui.listeners import LISTENERS
 from explorer.ui.standing import Standing
 from explorer.values.recipe import Recipe
 
@@ -39,7 +40,7 @@ def launch(page: gr.Blocks, standing: Standing) -> str:
         allowed_paths=[],
         theme=_theme(),
         head=f'<style>{assets.read("style.css")}</style><script type="module">{_page_script()}</script>',
-        app_kwargs={"middleware": [*guard.middleware(standing), Middleware(_dated)]},
+        app_kwargs={"middleware": [*guard.middleware(standing), Middleware(_dated), Middleware(LISTENERS.watched)]},
     )
     return str(page.local_url)
 

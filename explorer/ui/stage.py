@@ -9,6 +9,7 @@ import gradio as gr
 from explorer.ui import markup
 from explorer.ui.asks import Controls
 from explorer.ui.desk import STOPPED, Desk
+from explorer.ui.listeners import LISTENERS
 from explorer.ui.view import View
 from explorer.ui.words import Words
 
@@ -157,11 +158,15 @@ class Stage:
         return self.drawn(self.desk.stop(session_of(request)))
 
     def until_stop(self, work: Any) -> Any:
-        """`work`, which a Stop ends that came after it was asked for, be it only in gradio's queue so far."""
+        """`work`, which a Stop ends that came after it was asked for, be it only in gradio's queue so far, and which
+        ends where nobody listens any more."""
 
         def run(request: gr.Request, *values: Any) -> Iterator[Any]:
-            if not self.stopped(request):
-                yield from work(request, *values)
+            for found in () if self.stopped(request) else work(request, *values):
+                if unheard(request):
+                    self.desk.visits.leave(session_of(request))
+                    return
+                yield found
             if self.stopped(
                 request
             ):  # said again: what was on its way to the page may have come after Stop's own answer
@@ -207,6 +212,12 @@ def on(trigger: Any) -> Callable[..., Any]:
 def skip(part: Any) -> Any:
     """Gradio's word for no change."""
     return gr.skip() if part is None else part
+
+
+def unheard(request: gr.Request) -> bool:
+    """Whether whoever asked this over the page's own queue has no stream open for the answer."""
+    queued = str(request.url.path).endswith("/queue/join")
+    return queued and LISTENERS.silent(session_of(request), float(request.state.asked))
 
 
 def session_of(request: gr.Request) -> str:

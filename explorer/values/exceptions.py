@@ -13,6 +13,9 @@ from explorer.values.ranges import BITS, GROUPS, RANGES, convert, in_range
 PACKED, LONG, MOST = "z.", 300, 1_000_000  # how packed entries begin; characters from which they are; unpacked at most
 
 
+MOST_NAMES = 5000  # each is compared with each matrix
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a recipe asks of one matrix."""
@@ -57,7 +60,10 @@ def names_of(field: str, value: Any) -> tuple[str, ...]:
     entries = _unpacked(field, value).split(";") if isinstance(value, str) else value
     if not isinstance(entries, tuple | list) or not all(isinstance(entry, str) for entry in entries):
         raise ValueError(f"{field} must be a list of names, not {str(value)[:20]}.")
-    return tuple(sorted({entry.strip() for entry in entries} - {""}))
+    found = tuple(sorted({entry.strip() for entry in entries} - {""}))
+    if len(found) > MOST_NAMES:
+        raise ValueError(f"{field} names {len(found):,} matrices; {MOST_NAMES:,} are the most.")
+    return found
 
 
 def as_text(entries: tuple[str, ...]) -> str:

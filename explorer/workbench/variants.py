@@ -123,14 +123,24 @@ class Variants:
             if self._turn != turn and not recipe.data_free:
                 return False
             if done.slow and (self._facts.saved or recipe.data_free):  # kept once the facts are
-                kept.save(built, self._reduced(done), self._file(done))
-            self._publish(done, built, started)
+                self._publish(done, self._saved(done, built), started)
+            else:
+                self._publish(done, built, started)
             if done.slow:
                 release()
             return True
 
         if not self._step(finish):  # meanwhile the facts have got better
             yield from self.apply(recipe, stopped)
+
+    def _saved(self, recipe: Recipe, built: Built) -> Built:
+        """Kept on disk; where that cannot be, the model is there all the same, with a note."""
+        try:
+            kept.save(built, self._reduced(recipe), self._file(recipe))
+        except OSError as problem:
+            note = f"Not kept for the next start: {problem}"
+            return replace(built, note=" ".join(filter(None, [built.note, note])))
+        return built
 
     def _made(self, recipe: Recipe, stopped: Stopped = lambda: False, plain: bool = False) -> Steps:
         """Built from the original, and healed; `plain` by the next-token loss, to compare with."""

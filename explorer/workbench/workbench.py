@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer import assets
-from explorer.files import cache_folder
+from explorer.files import cache_folder, sweep
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, machine, quality, questions, size
 from explorer.measure.evaluator import Evaluator
@@ -130,6 +130,7 @@ class Workbench(Measuring):
         self.examiner = Examiner(self.loaded.model, self.loaded.tokenizer, questions.questions(), longest)
         name = self.fingerprint = fingerprint(self.loaded.model)
         cache, texts = cache_folder(), assets.lessons()
+        sweep(cache)
         large = size.stored_bytes(self.loaded.model) > LARGE
         self.facts = Facts(cache / "facts" / name, ROOM // 2 if large else ROOM)
         school = partial(teach.lessons, self.loaded.model, self.loaded.tokenizer, texts, cache / "lessons", name)

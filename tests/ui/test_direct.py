@@ -91,3 +91,27 @@ def test_what_the_environment_excepts_is_kept(monkeypatch: pytest.MonkeyPatch, n
     with direct():
         httpx.Client().close()
     assert dict(os.environ) == before
+
+
+HOSTILE = {"ALLOWED_PATHS": "/etc", "SHARE": "True", "ROOT_PATH": "/x", "MCP_SERVER": "True", "SSR_MODE": "True"}
+HOSTILE |= {"DEBUG": "1", "SERVER_NAME": "0.0.0.0", "NODE_SERVER_PORT": "9", "ANALYTICS_ENABLED": "True"}
+HOSTILE |= {"BLOCKED_PATHS": "/", "TEMP_DIR": "/etc", "ALLOW_FLAGGING": "auto", "WATCH_DIRS": "/etc"}
+
+
+def test_within_it_there_are_no_variables_of_gradios(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(f"GRADIO_{name}", value)
+    before = dict(os.environ)
+    with direct():
+        assert {n: v for n, v in os.environ.items() if n.startswith("GRADIO")} == {"GRADIO_ANALYTICS_ENABLED": "False"}
+    assert dict(os.environ) == before
+
+
+def test_the_page_does_not_listen_to_gradios_environment(folders: dict[str, Path], cache: Path) -> None:
+    hostile = {f"GRADIO_{name}": value for name, value in HOSTILE.items()}
+    with served(str(folders["llama"]), cache, **hostile) as (address, _):
+        assert re.match(r"http://127\.0\.0\.1:\d+/?$", address)
+        for path in ("/etc/passwd", "/etc/hostname"):
+            assert httpx.get(f"{address.rstrip('/')}/gradio_api/file={path}", trust_env=False).status_code in (403, 404)
+        config = httpx.get(f"{address.rstrip('/')}/config", trust_env=False).json()
+        assert not config.get("mcp_server") and "/x" not in config["root"]

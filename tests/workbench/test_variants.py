@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from explorer.measure import size
-from explorer.model import teach
+from explorer.model import kept, teach
 from explorer.model.facts import Facts
 from explorer.model.opening import Loaded
 from explorer.model.teach import Lessons
@@ -197,3 +197,15 @@ def test_shapes_of_the_last_cuts_are_kept_and_the_originals_always(variants: Var
         last = variants.predictor(Recipe(width=step / 100))
     assert variants.predictor(Recipe(width=(CUTS_KEPT + 8) / 100)) is last
     assert variants.predictor(Recipe()) is whole and len(variants._predictors) <= CUTS_KEPT
+
+
+def test_what_cannot_be_kept_is_there_all_the_same_and_says_so(
+    variants: Variants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("the cache cannot be written: No space left on device.")
+
+    monkeypatch.setattr(kept, "save_tensors", full)
+    variant = variants.get(SLOW)
+    assert any("No space left on device" in note for note in variant.size.notes)
+    assert variants.get(SLOW) is variant and not list(variants._folder.glob("*.safetensors"))

@@ -1,0 +1,44 @@
+"""A disk that is full, or cannot be written, is an OSError in one sentence."""
+
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from explorer.model import disk
+
+
+def test_what_is_saved_reads_back(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(6.0).view(2, 3).T, "b": torch.ones(2)}
+    disk.save_tensors(tensors, tmp_path / "x.safetensors")
+    again = load_file(tmp_path / "x.safetensors")
+    assert all(torch.equal(again[name], tensors[name]) for name in tensors)
+
+
+def test_a_full_disk_says_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(disk, "save_file", full)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    with pytest.raises(OSError) as problem:
+        disk.save_tensors({"a": torch.zeros(10_000_000)}, tmp_path / "x.safetensors")
+    told = str(problem.value)
+    assert told.endswith("No space left on device. It needs 40 MB, and 1 MB are free.") and "serializing" not in told
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="cannot be written: No such file or directory"):
+        disk.save_tensors({"a": torch.zeros(1)}, tmp_path / "nowhere" / "x.safetensors")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device here")
+def test_the_systems_own_full_device(tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="cannot be written"):
+        disk.save_tensors({"a": torch.zeros(1_000_000)}, tmp_path / "full")
