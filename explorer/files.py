@@ -1,29 +1,16 @@
 """Files that this program keeps: where they lie, and how they are written, whole or not at all."""
 
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
-import psutil
-
-HOUR = 3600  # seconds
 
 
 def cache_folder() -> Path:
     """Where converted models and kept facts go; SIZE_EXPLORER_CACHE overrides the user's cache folder."""
     return Path(os.environ.get("SIZE_EXPLORER_CACHE") or platformdirs.user_cache_path("size-explorer"))
-
-
-def sweep(folder: Path) -> None:
-    """Remove what programs left half written that were killed: their process is gone, and the file is an hour old."""
-    for file in folder.rglob(".*"):
-        _, _, owner = file.name.rpartition(".")
-        with suppress(OSError):
-            if owner.isdigit() and not psutil.pid_exists(int(owner)) and time.time() - file.stat().st_mtime > HOUR:
-                file.unlink()
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def export(bench: Workbench, recipe: Recipe, asked: Sequence[str], out: Path | N
     needed = sum(offer.bytes.value for offer in chosen if offer.bytes) + SPARE * len(chosen)
     if shutil.disk_usage(out.parent).free < 1.05 * needed:
         raise ValueError(f"The export needs {needed / 1e6:,.0f} MB of disk, and there is less free.")
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name[:40]}.partial-", dir=out.parent))
     try:
         found = yield from _written(bench, recipe, chosen, partial, out, check)
         whole = partial if len(chosen) > 1 else partial / asked[0]

@@ -5,6 +5,7 @@ The folder appears whole or not at all: everything is written beside it first an
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ from explorer.model.preflight import ModelRejected, check_folder, refusing
 from explorer.values.recipe import Recipe
 
 FORMAT, VERSION = "size-explorer", 1
+LONGEST_NAME = 255  # bytes, of the usual file systems
 
 
 About = tuple[Recipe, Allotment, str]  # the recipe, what was allotted to single matrices, the name of the original
@@ -47,7 +49,7 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
     needed = sum(t.numel() * t.element_size() for t in tensors.values())
     if shutil.disk_usage(folder.parent).free < 1.1 * needed + 20_000_000:
         raise ValueError(f"The export needs {needed / 1e6:,.0f} MB of disk, and there is less free.")
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.partial-", dir=folder.parent))
     try:
         save_tensors(tensors, partial / "model.safetensors", {"format": "pt"})
         (partial / "model.safetensors").chmod(0o644)
@@ -73,13 +75,11 @@ def write(model: nn.Module, about: About, tokenizer: Any, metrics: dict[str, Any
 
 def check_new(folder: Path) -> None:
     """ValueError where this cannot be the name of a new folder: it exists, or the file system does not take it."""
-    try:
-        if folder.exists():
-            raise ValueError(f"{folder} exists already; choose another name, nothing is overwritten.")
-    except OSError as problem:  # too long, above all
-        raise ValueError(f"{folder.name[:40]!r} cannot be a folder's name here: {problem.strerror}.") from None
-    if folder.name in ("", "..") or any(ord(sign) < 32 for sign in folder.name):
-        raise ValueError(f"{folder.name[:40]!r} cannot be a folder's name here.")
+    name = folder.name
+    if name in ("", "..") or any(ord(sign) < 32 for sign in name) or len(os.fsencode(name)) > LONGEST_NAME:
+        raise ValueError(f"{name[:40]!r} cannot be a folder's name here.")
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; choose another name, nothing is overwritten.")
 
 
 def tensors_for(model: nn.Module) -> dict[str, Tensor]:

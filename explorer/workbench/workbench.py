@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from explorer import assets
-from explorer.files import cache_folder, sweep
+from explorer.files import cache_folder
 from explorer.layers.targets import targets, untouched
 from explorer.measure import cost, machine, quality, questions, size
 from explorer.measure.evaluator import Evaluator
 from explorer.measure.questions import Examiner
 from explorer.model import exporting, library, opening, places, teach
+from explorer.model.disk import sweep
 from explorer.model.facts import Facts, fingerprint, release
 from explorer.model.forward import cache_word
 from explorer.model.places import DEFAULT, Place

@@ -96,7 +96,7 @@ def test_nothing_is_overwritten(unprepared: Workbench, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "asked, out, words",
     [(["onnx"], None, "one of explorer"), ([], None, "one of explorer"), (["gguf"], Path("a.gguf"), "names a folder")]
-    + [(["gguf"], Path("a b"), "folder's name"), (["gguf"], Path("/tmp"), "exists already")],
+    + [(["gguf"], Path("a\tb"), "folder's name"), (["gguf"], Path("/tmp"), "exists already")],
 )
 def test_arguments_are_judged_before_anything_is_opened(asked: list[str], out: Path | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
