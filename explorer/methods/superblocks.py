@@ -92,7 +92,7 @@ def search(weight: Tensor, kind: Kind, importance: Tensor | None = None) -> Rang
     found = []
     for part in _parts(weight):
         tile = part.float().reshape(-1, kind.group).T.contiguous()  # (group, rows · groups)
-        weigh = torch.ones(1, 1)
+        weigh = torch.ones(1, 1, device=weight.device)
         if importance is not None:
             weigh = importance.float().view(-1, kind.group).T.repeat(1, len(part))
         weigh = weigh.clamp(min=1e-12)
@@ -181,7 +181,7 @@ def _stored(tile: Tensor, weigh: Tensor, step: Tensor, least: Tensor | None, kin
     """As the blocks hold it: half precision numbers and whole multiples."""
     if kind.least is None:
         scale, low = _half(step), None if least is None else _half(least)
-        ones = torch.ones(rows, len(step) // rows, dtype=torch.int16)
+        ones = torch.ones(rows, len(step) // rows, dtype=torch.int16, device=step.device)
         return scale.view(rows, -1), ones, None if low is None else low.view(rows, -1), None if low is None else ones
     each = kind.span // kind.group
     grouped = step.view(-1, each)
