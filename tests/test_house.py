@@ -116,7 +116,7 @@ def test_methods_know_plain_tensors_only() -> None:
     for name in FILES:
         if name.startswith("explorer/methods/"):
             assert all(other.startswith("explorer/methods/") for other in arrows(name)), name
-            assert packages(name) <= {"torch", "numpy", "explorer", "math", "collections", "functools"}
+            assert packages(name) <= {"torch", "numpy", "explorer", "math", "collections", "dataclasses", "functools"}
             assert "torch.nn" not in set(imports(name)) and "nn.Module" not in FILES[name].read_text()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from explorer.commands.options import Commands, open_model, prepare, recipes_of, tell, tell_share
 from explorer.formats.catalogue import FORMATS, formats
 from explorer.formats.export import Job, export, judged
+from explorer.formats.gguf_mixed import mix_of
 from explorer.model import exporting
 from explorer.model.writing import prompt_ids, stream
 from explorer.values.departure import Departure
@@ -76,14 +77,15 @@ def _generate(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    mix, options.quant = mix_of(options.quant or [])
     recipes = recipes_of(options)
     if len(recipes) != 1:
         raise ValueError("export writes one recipe: give one value for each setting.")
-    asked = judged(options.format, options.out)
+    asked = judged(options.format, options.out, mix)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends it leaves nothing half written either
     workbench = open_model(options)
     prepare(workbench, recipes)
-    offers = {offer.format: offer for offer in formats(workbench, recipes[0])}
+    offers = {offer.format: offer for offer in formats(workbench, recipes[0], mix)}
     for offer in (offers[name] for name in asked):
         if offer.problem:
             raise ValueError(offer.problem)
@@ -91,7 +93,7 @@ def _export(options: argparse.Namespace) -> None:
         tell(f"{offer.format}: {offer.bytes.value:,.0f} bytes ({offer.bytes.how}), opened by {offer.opened_by}.")
         tell(f"  kept: {offer.keeps}." + (f" Otherwise: {offer.rounds}." if offer.rounds else ""))
     workbench.measure(recipes[0], tokens=1024, rounds=3)
-    for departure in _made(export(workbench, recipes[0], asked, options.out, options.check)):
+    for departure in _made(export(workbench, recipes[0], asked, options.out, options.check, mix)):
         print(_told(departure))
 
 
@@ -113,7 +115,8 @@ def _told(departure: Departure) -> str:
     if check is None:
         told = f"{offer.bytes.value:,.0f} bytes" if offer.bytes else ""
         return f"{departure.folder}: {told}, not opened again by the program it is for."
-    words = [f"{check.bytes.value:,.0f} bytes", f"KL to the variant {check.kl.value:.5f} nats"]
+    against = "what was not rounded" if offer.grid else "the variant"
+    words = [f"{check.bytes.value:,.0f} bytes", f"KL to {against} {check.kl.value:.5f} nats"]
     words += [f"{check.greedy.value:.0f} of {check.greedy.n} greedy tokens the same"]
     if check.texts:
         words.append(f"{check.texts.value:.0f} of {check.texts.n} texts the same tokens")

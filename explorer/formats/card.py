@@ -31,12 +31,13 @@ def card(bench: Workbench, known: Measurement, offer: Offer, check: Check | None
     said = licence_of(bench.loaded.folder)
     front = [f"base_model: {json.dumps(bench.name)}", "base_model_relation: quantized"]
     front += [f"{key}: {value}" for key, value in said.items()]
-    rows = [*_measured(known), *(_checked(check) if check else [])]
+    rows = [*_measured(known), *(_checked(check, offer) if check else [])]
     texts = json.dumps(bench.texts, sort_keys=True).encode()
     return assets.read("export_card.md").format(
         front="\n".join(front),
         base=bench.name,
-        words=known.recipe.words(),
+        words=", ".join(filter(None, [offer.grid, known.recipe.words() if known.recipe != Recipe() else ""]))
+        or "original",
         format=offer.format,
         opened_by=offer.opened_by,
         keeps=offer.keeps or "–",
@@ -44,7 +45,7 @@ def card(bench: Workbench, known: Measurement, offer: Offer, check: Check | None
         recipe=json.dumps(known.recipe.to_dict(), indent=2),
         table="\n".join(f"| {name} | {value} | {how} |" for name, value, how in rows),
         opening=OPENING[offer.format],
-        command=command(bench, known.recipe, offer.format),
+        command=command(bench, known.recipe, offer),
         calibration=hashlib.sha256(json.dumps(assets.texts("calibration"), sort_keys=True).encode()).hexdigest()[:16],
         evaluation=hashlib.sha256(texts).hexdigest()[:16],
         licence=f"The licence is the original's: {said['license']}."
@@ -53,9 +54,10 @@ def card(bench: Workbench, known: Measurement, offer: Offer, check: Check | None
     )
 
 
-def command(bench: Workbench, recipe: Recipe, name: str) -> str:
+def command(bench: Workbench, recipe: Recipe, offer: Offer) -> str:
     """What to type to make it again."""
-    words = ["size-explorer export", "--model", shlex.quote(bench.name), arguments_of(recipe), f"--format {name}"]
+    words = ["size-explorer export", "--model", shlex.quote(bench.name), arguments_of(recipe)]
+    words += [f"--format {offer.format}", f"--quant {offer.grid}" if offer.grid else ""]
     return " ".join(filter(None, words))
 
 
@@ -86,12 +88,13 @@ def _measured(known: Measurement) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _checked(check: Check) -> list[tuple[str, str, str]]:
+def _checked(check: Check, offer: Offer) -> list[tuple[str, str, str]]:
+    against = "unrounded" if offer.grid else "variant"
     rows: list[tuple[str, str, str]] = [
         ("this file", _bytes(check.bytes), check.bytes.how),
-        (f"KL to the variant, opened by {check.opened_by}", f"{_interval(check.kl)} nats", check.kl.how),
+        (f"KL to the {against}, opened by {check.opened_by}", f"{_interval(check.kl)} nats", check.kl.how),
         (
-            "first greedy tokens that are the variant's",
+            f"first greedy tokens that are the {against}'s",
             f"{check.greedy.value:.0f} of {check.greedy.n}",
             check.greedy.how,
         ),

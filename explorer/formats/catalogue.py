@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from explorer.formats import gguf_mixed
 from explorer.formats.blockwise_folder import blockwise_folder
 from explorer.formats.folders import Folder, Piece, plain_folder
 from explorer.formats.gguf_blocks import type_of
@@ -32,23 +33,31 @@ OPENED_BY = {
 BITS_OF = {"Q4_1": 4, "Q5_1": 5, "Q8_0": 8}
 
 
-def formats(bench: Workbench, recipe: Recipe) -> list[Offer]:
+def formats(bench: Workbench, recipe: Recipe, mix: str = "") -> list[Offer]:
     """Every format for one setting of an opened model: what it keeps exactly, what it must round or expand, exact bytes
-    of the file with the weights, who opens it; or why it cannot be had."""
+    of the file with the weights, who opens it; or why it cannot be had. With a `mix` GGUF alone, rounded for its types.
+    """
     outline = bench.variants.outline(recipe)
+    if mix:
+        return [_offer(bench, recipe, outline, "gguf", mix)]
     return [_offer(bench, recipe, outline, name) for name in FORMATS]
 
 
-def _offer(bench: Workbench, recipe: Recipe, outline: nn.Module, name: str) -> Offer:
+def _offer(bench: Workbench, recipe: Recipe, outline: nn.Module, name: str, mix: str = "") -> Offer:
     structure = structure_of(outline, bench.loaded.model)
     try:
-        count, keeps, rounds = TOLD[name](bench, recipe, outline, structure)
+        if mix:
+            made = mixed_file_of(bench, recipe, outline, structure, mix)
+            keeps, others = gguf_mixed.in_words(made)
+            count, rounds = made.bytes, "; ".join([*others, *made.said.notes])
+        else:
+            count, keeps, rounds = TOLD[name](bench, recipe, outline, structure)
     except ValueError as problem:
-        return Offer(format=name, opened_by=OPENED_BY[name], problem=str(problem))
+        return Offer(format=name, grid=mix, opened_by=OPENED_BY[name], problem=str(problem))
     shared_out = recipe not in bench.variants.allotted and "global" in (recipe.scope, recipe.allocate)
     how: Any = "estimated" if shared_out else "calculated"
     told = Reading(value=count, unit="bytes", how=how)
-    return Offer(format=name, keeps=keeps, rounds=rounds, bytes=told, opened_by=OPENED_BY[name])
+    return Offer(format=name, grid=mix, keeps=keeps, rounds=rounds, bytes=told, opened_by=OPENED_BY[name])
 
 
 Told = tuple[int, str, str]
@@ -160,11 +169,17 @@ def file_of(bench: Workbench, recipe: Recipe, model: nn.Module, structure: Struc
     return gguf_file(structure, model.config, bench.loaded.tokenizer, text_body(model), about)
 
 
+def mixed_file_of(bench: Workbench, recipe: Recipe, model: nn.Module, structure: Structure, mix: str) -> GgufFile:
+    """The same with the types of one of llama.cpp's mixes; its matrices still have to be rounded."""
+    gguf_mixed.judged(recipe, mix)
+    return gguf_mixed.mixed(file_of(bench, recipe, model, structure), mix, model.config)
+
+
 def _matrices(count: int) -> str:
     return f"{count} {'matrix' if count == 1 else 'matrices'}"
 
 
-def proposed(bench: Workbench, recipe: Recipe, megabytes: float) -> str:
+def proposed(bench: Workbench, recipe: Recipe, megabytes: float, mix: str = "") -> str:
     """A name for what leaves: SmolLM2-135M-Instruct-4bit-gptq-73MB."""
     last = bench.name.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
     parts = ["".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in last).strip("-.") or "model"]
@@ -175,6 +190,7 @@ def proposed(bench: Workbench, recipe: Recipe, megabytes: float) -> str:
     parts += [f"zeros{recipe.sparsity * 100:.0f}-{recipe.prune}"] if recipe.sparsity else []
     parts += [f"{recipe.bits}bit-{recipe.quant}"] if recipe.bits < 16 else []
     parts += [f"head{recipe.head_bits}"] if recipe.head_bits < 16 else []
+    parts += [mix] if mix else []
     parts += ["rotated"] if recipe.rotate else []
     parts += [f"healed{recipe.heal}"] if recipe.heal else []
     end = f"-{megabytes:.0f}MB"

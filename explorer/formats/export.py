@@ -10,18 +10,21 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from explorer.formats import checking
+from explorer.formats import checking, gguf_mixed
 from explorer.formats.blockwise_folder import blockwise_folder
 from explorer.formats.card import card
-from explorer.formats.catalogue import FORMATS, file_of, formats, proposed
+from explorer.formats.catalogue import FORMATS, file_of, formats, mixed_file_of, proposed
 from explorer.formats.checking import Found, Right
 from explorer.formats.folders import WEIGHTS, Folder, plain_folder, write_json
+from explorer.formats.gguf_file import GgufFile
 from explorer.formats.leaves import Structure, structure_of
 from explorer.formats.modelfile import modelfile
 from explorer.formats.packed_folder import packed_folder
 from explorer.model import exporting
+from explorer.model.compressing import reshape
 from explorer.model.preflight import ModelRejected
 from explorer.values.departure import Departure, Offer
+from explorer.values.progress import scaled
 from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
 
@@ -41,11 +44,13 @@ class Underway:
 Job = Generator[Underway, None, tuple[Departure, ...]]
 
 
-def judged(asked: Sequence[str], out: Path | None) -> tuple[str, ...]:
+def judged(asked: Sequence[str], out: Path | None, mix: str = "") -> tuple[str, ...]:
     """The formats asked for, each once. ValueError in one sentence, before anything is opened."""
     odd = [name for name in asked if name not in FORMATS]
     if odd or not asked:
         raise ValueError(f"A format is one of {', '.join(FORMATS)}, not {odd[0] if odd else 'none'}.")
+    if mix and set(asked) != {"gguf"}:
+        raise ValueError(f"{mix} is made of the types of GGUF alone: say --format gguf.")
     if out is not None:
         if out.suffix.lower() in ENDINGS:
             raise ValueError(f"--out names a folder, and {out.name} looks like a file: the file lies inside it.")
@@ -53,21 +58,24 @@ def judged(asked: Sequence[str], out: Path | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def export(bench: Workbench, recipe: Recipe, asked: Sequence[str], out: Path | None = None, check: bool = True) -> Job:
+def export(
+    bench: Workbench, recipe: Recipe, asked: Sequence[str], out: Path | None = None, check: bool = True, mix: str = ""
+) -> Job:
     """Write a setting of an opened model; whoever stops the generator ends it, and nothing is left.
 
     out: a folder that is not there yet, of one format itself, of several with a folder each; by default a name in the
-    working folder that says what it is. ValueError and ModelRejected in one sentence.
+    working folder that says what it is. mix: types of a .gguf file that its matrices are rounded for, as `Q4_K_M`.
+    ValueError and ModelRejected in one sentence.
     """
-    asked = judged(asked, out)
-    offers = {offer.format: offer for offer in bench.engine.step(lambda: formats(bench, recipe))}
+    asked = judged(asked, out, mix)
+    offers = {offer.format: offer for offer in bench.engine.step(lambda: formats(bench, recipe, mix))}
     chosen = [offers[name] for name in asked]
     for offer in chosen:
         if offer.problem:
             raise ValueError(offer.problem)
     largest = max(offer.bytes.value for offer in chosen if offer.bytes)
-    out = out or Path(proposed(bench, recipe, largest / 1e6))
-    judged(asked, out)
+    out = out or Path(proposed(bench, recipe, largest / 1e6, mix))
+    judged(asked, out, mix)
     out.parent.mkdir(parents=True, exist_ok=True)
     needed = sum(offer.bytes.value for offer in chosen if offer.bytes) + SPARE * len(chosen)
     if shutil.disk_usage(out.parent).free < 1.05 * needed:
@@ -86,7 +94,9 @@ def export(bench: Workbench, recipe: Recipe, asked: Sequence[str], out: Path | N
 
 
 def _written(bench: Workbench, recipe: Recipe, chosen: Sequence[Offer], partial: Path, out: Path, check: bool) -> Job:
-    step = bench.engine.step
+    step, mix = bench.engine.step, chosen[0].grid
+    if mix:
+        yield from _known(bench)
     yield Underway(words="Making the weights", share=0.0)
     variant = bench.variant(recipe)
     known = bench.measured(recipe) or bench.record(variant)
@@ -97,7 +107,8 @@ def _written(bench: Workbench, recipe: Recipe, chosen: Sequence[Offer], partial:
     for place, offer in enumerate(chosen):
         own = f"{out.name}/{offer.format}" if len(chosen) > 1 else out.name
         folder, start = partial / offer.format, (place + 0.1) / len(chosen)
-        writer = WRITERS[offer.format](bench, recipe, built, structure, folder, out.name)
+        about = (bench, recipe, built, structure, folder, out.name)
+        writer = _mixed(*about, mix) if mix else WRITERS[offer.format](*about)
         for share in _steps(step, writer):
             yield Underway(words=f"Writing {offer.format}", share=start + 0.5 * share / len(chosen))
         result = None
@@ -110,7 +121,8 @@ def _written(bench: Workbench, recipe: Recipe, chosen: Sequence[Offer], partial:
                 yield Underway(words=words, share=start + 0.7 / len(chosen))
             weights = next(file for pattern in ("*.gguf", WEIGHTS) for file in folder.glob(pattern))
             if opened is not None:  # None where its package is not installed
-                result = checking.compared(right, opened, bench.loaded.tokenizer, weights.stat().st_size)
+                most = checking.MOST_ROUNDED if mix else checking.MOST
+                result = checking.compared(right, opened, bench.loaded.tokenizer, weights.stat().st_size, most)
         (folder / "README.md").write_text(card(bench, known, offer, result), encoding="utf-8")
         if result is not None:
             write_json(folder / "check.json", result.to_dict())
@@ -118,6 +130,17 @@ def _written(bench: Workbench, recipe: Recipe, chosen: Sequence[Offer], partial:
         found.append(Departure(offer=offer, folder=str(out.parent / own), check=result))
     yield Underway(words="Done", share=1.0)
     return tuple(found)
+
+
+def _known(bench: Workbench) -> Iterator[Underway]:
+    """What goes into each layer, and how strongly the loss feels it."""
+    for work in (bench.prepare(), () if bench.facts.refined else _steps(bench.engine.step, _refined(bench))):
+        for _ in work:
+            yield Underway(words="Calibrating, once", share=0.0)
+
+
+def _refined(bench: Workbench) -> Iterator[float]:
+    yield from bench.facts.refine(bench.loaded.model)
 
 
 def _steps(step: Callable[[Callable[[], Any]], Any], work: Iterator[R]) -> Iterator[R]:
@@ -151,8 +174,21 @@ def _folder(made: Callable[[Structure, nn.Module], Folder]) -> Any:
 def _gguf(
     bench: Workbench, recipe: Recipe, built: Any, structure: Structure, folder: Path, name: str
 ) -> Iterator[float]:
+    yield from _into(folder, name, file_of(bench, recipe, built.model, structure), bench)
+
+
+def _mixed(
+    bench: Workbench, recipe: Recipe, built: Any, structure: Structure, folder: Path, name: str, mix: str
+) -> Iterator[float]:
+    facts = reshape(bench.loaded.model, recipe, bench.facts)[1]
+    made = mixed_file_of(bench, recipe, built.model, structure, mix)
+    made = yield from scaled(gguf_mixed.rounded(made, facts), 0.0, 0.9)
+    for share in _into(folder, name, made, bench):
+        yield 0.9 + 0.1 * share
+
+
+def _into(folder: Path, name: str, made: GgufFile, bench: Workbench) -> Iterator[float]:
     folder.mkdir()
-    made = file_of(bench, recipe, built.model, structure)
     file = folder / f"{name}.gguf"
     yield from made.write(file)
     if file.stat().st_size != made.bytes:

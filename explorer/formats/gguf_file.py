@@ -23,12 +23,14 @@ FILE_TYPES = {"F32": "ALL_F32"}  # by most of the bytes, as llama.cpp names a fi
 
 @dataclass(frozen=True, kw_only=True)
 class GgufFile:
-    """What will be in the file. `about`: further values by key (name, licence, recipe)."""
+    """What will be in the file. `about`: further values by key (name, licence, recipe); `mix`: the name of its mixture
+    of types, where it is one of llama.cpp's."""
 
     said: Settings
     words: Mapping[str, Any]
     entries: tuple[Entry, ...]
     about: Mapping[str, Any]
+    mix: str = ""
 
     @cached_property
     def bytes(self) -> int:
@@ -69,7 +71,7 @@ class GgufFile:
 
     def _writer(self, file: Path | None) -> gguf.GGUFWriter:
         writer = gguf.GGUFWriter(file, self.said.architecture)
-        kind = max(self.kinds().items(), key=lambda each: each[1])[0]
+        kind = self.mix or max(self.kinds().items(), key=lambda each: each[1])[0]
         general = {"general.type": "model", "general.quantization_version": gguf.GGML_QUANT_VERSION}
         general |= {"general.file_type": int(gguf.LlamaFileType[FILE_TYPES.get(kind, f"MOSTLY_{kind}")])}
         own = {f"{self.said.architecture}.{key}": value for key, value in self.said.values.items()}

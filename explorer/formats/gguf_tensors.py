@@ -23,7 +23,8 @@ LINEAR_STATES = ("ssm_in", "ssm_x", "ssm_out", "ssm_dt")  # but these are produc
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """One tensor of the file: name, shape in rows and columns, ggml type, bytes, and how its data come."""
+    """One tensor of the file: name, shape in rows and columns, ggml type, bytes, and how its data come; of a matrix its
+    leaf, and in which order the file has the leaf's rows."""
 
     name: str
     shape: tuple[int, ...]
@@ -31,6 +32,7 @@ class Entry:
     bytes: int
     data: Callable[[], NDArray[np.generic]]
     leaf: Leaf | None = None
+    order: Rows = lambda rows: rows
 
 
 def entries(structure: Structure, family: str, config: Any, body: str) -> Iterator[Entry]:
@@ -66,7 +68,8 @@ def _entry(leaf: Leaf, name: str, family: str, text: Any) -> Entry:
         return Entry(name=name, shape=shape, kind="F32", bytes=4 * math.prod(shape), data=numbers)
     kind = type_of(leaf)
     rows = lambda: np.ascontiguousarray(order(encoded(leaf, kind)))  # noqa: E731
-    return Entry(name=name, shape=leaf.shape, kind=kind, bytes=bytes_of(leaf, kind), data=rows, leaf=leaf)
+    count = bytes_of(leaf, kind)
+    return Entry(name=name, shape=leaf.shape, kind=kind, bytes=count, data=rows, leaf=leaf, order=order)
 
 
 def _named(names: Any, name: str) -> str | None:

@@ -131,6 +131,24 @@ def round_off(
     return codes.transpose(1, 2).contiguous()
 
 
+def round_between(
+    weights: Tensor, factor: Tensor, step: Tensor, least: Tensor, top: int
+) -> Generator[float, None, Tensor]:
+    """GPTQ as in `round_off` on grids whose zero is no code: step · code − least, both (batch, m, n); a step of 0 has
+    one point, code 0."""
+    columns = weights.shape[2]
+    codes = torch.zeros(weights.shape[0], columns, weights.shape[1], dtype=torch.uint8, device=weights.device)
+
+    def settle(column: Tensor, at: int) -> Tensor:
+        width = torch.where(step[:, at] == 0, torch.inf, step[:, at])
+        code = (column + least[:, at]).div_(width).round_().clamp_(0, top)
+        codes[:, at] = code.to(torch.uint8)
+        return code.mul_(step[:, at]).sub_(least[:, at])
+
+    yield from _run(weights, factor, settle, lambda _, __: None, lambda _, __: None, columns)
+    return codes.transpose(1, 2).contiguous()
+
+
 def _run(
     weights: Tensor,
     factor: Tensor,

@@ -10,9 +10,11 @@ from explorer.values.reading import Reading, ends
 @dataclass(frozen=True, kw_only=True)
 class Offer:
     """One format for one setting, before anything is written: what stays exactly as it is, what is rounded or expanded,
-    bytes of the file that holds the weights, who opens it. `problem`: why it cannot be had, in one sentence."""
+    bytes of the file that holds the weights, who opens it. `grid`: the format's own one that matrices are rounded for
+    as they leave; the setting itself rounds nothing then. `problem`: why it cannot be had, in one sentence."""
 
     format: str
+    grid: str = ""
     keeps: str = ""
     rounds: str = ""
     bytes: Reading | None = None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from explorer.formats.card import command, licence_of
+from explorer.values.departure import Offer
 from explorer.values.recipe import Recipe
 from explorer.workbench.workbench import Workbench
 
@@ -27,5 +28,7 @@ def test_the_licence_of_the_original_is_carried_on(tmp_path: Path, text: str, fo
 
 def test_the_command_makes_it_again(unprepared: Workbench) -> None:
     unprepared.name = "some/model name"
-    said = command(unprepared, Recipe(bits=4, quant="gptq"), "gguf")
+    said = command(unprepared, Recipe(bits=4, quant="gptq"), Offer(format="gguf"))
     assert said == "size-explorer export --model 'some/model name' --bits 4 --quant gptq --format gguf"
+    said = command(unprepared, Recipe(depth=0.2), Offer(format="gguf", grid="Q4_K_M"))
+    assert said == "size-explorer export --model 'some/model name' --depth 0.2 --format gguf --quant Q4_K_M"

@@ -116,3 +116,21 @@ def test_a_full_disk_is_seen_before_anything_is_made(
     monkeypatch.setattr(job.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(ValueError, match="disk"):
         next(export(unprepared, FOUR, ["gguf"], tmp_path / "small"))
+
+
+def test_a_file_rounded_for_llama_cpp_s_types_leaves(workbench: Workbench, tmp_path: Path) -> None:
+    steps = export(workbench, Recipe(depth=0.5), ["gguf"], tmp_path / "small", mix="Q6_K")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            (found,) = end.value
+            break
+    assert found.offer.grid == "Q6_K" and found.check is not None and 0 < found.check.kl.value < 0.05
+    assert found.check.bytes.value == found.offer.bytes.value
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "--depth 0.5 --format gguf --quant Q6_K" in card and "KL to the unrounded, opened by" in card
+    with pytest.raises(ValueError, match="--format gguf"):
+        next(export(workbench, Recipe(), ["gguf", "transformers"], mix="Q6_K"))
+    with pytest.raises(ValueError, match="rounds the original's weights itself"):
+        next(export(workbench, FOUR, ["gguf"], tmp_path / "other", mix="Q6_K"))
