@@ -19,6 +19,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from tokenizers import Regex, Tokenizer, decoders
 
+from explorer.values.recipe import Recipe
+
 pytestmark = pytest.mark.browser
 expect.set_options(timeout=60_000)  # a slow machine may work for long at what is expected
 
