@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from explorer.measure.quality import References, mean_kl, score
+from explorer.measure.quality import References, Score, mean_kl, score
 from explorer.values.reading import Reading
 
 TYPES = {"Q8_0": 7, "Q6_K": 18, "Q5_K_M": 17, "Q4_K_M": 15, "Q3_K_M": 12, "Q2_K": 10}  # llama.h, enum llama_ftype
@@ -32,44 +32,56 @@ def run(
     rows = []
     for name in (gguf.stem.rpartition(".")[2] or gguf.stem, *TYPES):
         say(f"llama.cpp: {name}.")
-        with tempfile.TemporaryDirectory() as scratch:
-            texts, out = Path(scratch) / "ids.json", Path(scratch) / "logits.npy"
-            texts.write_text(json.dumps([passage.ids[0].tolist() for passage in original.passages]))
-            command = [
-                sys.executable,
-                "-m",
-                "explorer.bench.peers",
-                str(gguf),
-                str(TYPES.get(name, -1)),
-                str(texts),
-                str(out),
-            ]
-            answer = subprocess.run(command, capture_output=True, text=True, check=False)
-            if answer.returncode:
-                continue
-            theirs = np.load(out)
+        try:
+            found, theirs = predicted(gguf, TYPES.get(name, -1), original)
+        except RuntimeError:
+            continue
 
-            def compare(theirs: Any = theirs) -> list[Any]:
-                parts = torch.split(torch.from_numpy(theirs), [p.predicted for p in original.passages])
-                return [score(*each) for each in zip(original.passages, original.logits, parts, strict=True)]
+        def compare(theirs: Any = theirs) -> list[Score]:
+            return scores_of(theirs, original)
 
-            scores = step(compare)
+        scores = step(compare)
         tokens = sum(s.tokens for s in scores)
-        found = json.loads(answer.stdout.splitlines()[-1])
         rows.append({"peer": f"llama.cpp {name}", "kl": mean_kl(scores), "tokens": tokens, **found})
     return rows
 
 
-def one(gguf: str, number: int, texts: str, out: str) -> None:
+def predicted(
+    gguf: Path, number: int, original: References, importance: str = "", kept: Path | None = None
+) -> tuple[dict[str, Any], Any]:
+    """What llama.cpp says of a file, which it quantizes to this llama_ftype before (-1: takes as it is): megabytes and
+    time, and its logits (tokens, vocabulary). importance: an .npz of E[x²] by name; kept: where the quantized one
+    stays. RuntimeError where it does not come to an end."""
+    with tempfile.TemporaryDirectory() as scratch:
+        texts, out = Path(scratch) / "ids.json", Path(scratch) / "logits.npy"
+        texts.write_text(json.dumps([passage.ids[0].tolist() for passage in original.passages]))
+        words = [str(gguf), str(number), str(texts), str(out), importance, str(kept or "")]
+        command = [sys.executable, "-m", "explorer.bench.peers", *words]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:
+            raise RuntimeError(f"llama.cpp ended with {answer.returncode}: {answer.stderr[-300:]}")
+        return json.loads(answer.stdout.splitlines()[-1]), np.load(out)
+
+
+def scores_of(logits: Any, original: References) -> list[Score]:
+    """Passage by passage."""
+    parts = torch.split(torch.from_numpy(logits), [p.predicted for p in original.passages])
+    return [score(*each) for each in zip(original.passages, original.logits, parts, strict=True)]
+
+
+def one(gguf: str, number: int, texts: str, out: str, importance: str = "", kept: str = "") -> None:
     """In its own process: quantize, predict the texts into `out`, time tokens, print what was found as JSON."""
     llama: Any = importlib.import_module("llama_cpp")
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(gguf)
         if number >= 0:
-            file = Path(scratch) / "model.gguf"
+            file = Path(kept or f"{scratch}/model.gguf")
             options = llama.llama_model_quantize_default_params()
             options.ftype, options.allow_requantize, options.nthread = number, True, threads
+            weighed = _weighed(llama, importance) if importance else None  # lives as long as it is pointed to
+            if weighed is not None:
+                options.imatrix = weighed[0]
             if llama.llama_model_quantize(gguf.encode(), str(file).encode(), ctypes.byref(options)):
                 raise SystemExit(1)
         known = {"n_ctx": 512, "n_batch": 512, "n_threads": threads, "n_threads_batch": threads, "verbose": False}
@@ -91,5 +103,16 @@ def one(gguf: str, number: int, texts: str, out: str) -> None:
     print(json.dumps(found))
 
 
+def _weighed(llama: Any, importance: str) -> tuple[Any, list[Any]]:
+    """An importance matrix as llama.cpp takes it: names and arrays, a name that is none at the end; and what it points
+    to."""
+    powers = {name: np.ascontiguousarray(power, np.float32) for name, power in np.load(importance).items()}
+    kind, floats = llama.llama_cpp.llama_model_imatrix_data, ctypes.POINTER(ctypes.c_float)
+    entries = (kind * (len(powers) + 1))()
+    for place, (name, power) in enumerate(powers.items()):
+        entries[place] = kind(name.encode(), power.ctypes.data_as(floats), power.size)
+    return entries, list(powers.values())
+
+
 if __name__ == "__main__":
-    one(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    one(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

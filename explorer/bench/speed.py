@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from explorer.bench import peers
+from explorer.bench import peers, race
 from explorer.layers.storage import tensors_of
 from explorer.measure import quality, size, speed
 from explorer.measure.machine import processor
@@ -81,6 +81,7 @@ def run(workbench: Workbench, say: Callable[[str], None], gguf: Path | None = No
         "decode": _decode(workbench, say),
         "quality": quality_rows(workbench, original, say),
         "peers": against_peers(workbench, original, gguf, say) if gguf else None,
+        "race": race.run(workbench, original, say) if gguf and find_spec("llama_cpp") else None,
         "bytes": _bytes(workbench, say),
         "empty_recipe_identical": _identical(workbench),
         "page": _page(workbench.name, say),

@@ -41,7 +41,19 @@ def tables(found: dict[str, Any]) -> str:
             (p["peer"], f"{p['megabytes']:.1f}", f"{p['kl']:.4f}", _ms(p["ms_per_token"])) for p in found["peers"]
         ]
         parts.append(_table(("same weights", "MB", "KL", "ms per token"), theirs))
+    if found.get("race"):
+        parts.append(raced(found["race"]))
     return "\n\n".join(parts)
+
+
+def raced(rows: Iterable[dict[str, Any]]) -> str:
+    """Markdown of `race.run`."""
+    head = ("types", "made by", "MB", "KL in llama.cpp", "KL of the weights alone")
+    cells = [
+        (row["mix"], row["maker"], f"{row['megabytes']:.1f}", f"{row['kl']:.4f}", f"{row['weights_kl']:.4f}")
+        for row in rows
+    ]
+    return _table(head, cells)
 
 
 def _starts(found: dict[str, Any]) -> Iterable[tuple[str, str]]:

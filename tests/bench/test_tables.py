@@ -54,3 +54,10 @@ def test_a_document_without_a_place_is_refused(found: dict[str, Any]) -> None:
 
 def test_what_was_not_measured_is_not_there(found: dict[str, Any]) -> None:
     assert "page load" not in tables.tables(found) and "llama.cpp" not in tables.tables(found | {"peers": None})
+
+
+def test_a_race_is_a_row_a_file(found: dict[str, Any]) -> None:
+    row = {"mix": "Q4_K_M", "maker": "this program", "megabytes": 105.45, "kl": 0.0175, "weights_kl": 0.01293}
+    line = "| Q4_K_M | this program | 105.5 | 0.0175 | 0.0129 |"
+    assert tables.raced([row]).splitlines()[-1] == line
+    assert line in tables.tables(found | {"race": [row]}) and "weights alone" not in tables.tables(found)
