@@ -136,8 +136,8 @@ def test_only_what_is_placed_on_the_page_knows_gradio() -> None:
     assert not users("gradio") & {f"explorer/ui/{name}" for name in WITHOUT_GRADIO}
 
 
-def test_only_the_plot_knows_plotly() -> None:
-    assert users("plotly") <= {"explorer/ui/panels/plot"}
+def test_only_the_pictures_know_plotly() -> None:
+    assert users("plotly") <= {"explorer/ui/pictures"}
 
 
 def test_only_three_files_know_transformers() -> None:

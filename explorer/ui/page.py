@@ -7,7 +7,7 @@ from types import ModuleType
 
 import gradio as gr
 
-from explorer.ui import endpoints
+from explorer.ui import endpoints, pictures
 from explorer.ui.desk import Desk
 from explorer.ui.panels import (
     address,
@@ -49,7 +49,7 @@ TABS = (  # each a tab of its own
 def build(bench: Workbench, alone: bool = True, models: Sequence[str] | None = None) -> gr.Blocks:
     """The page of one workbench; `alone` where it is served to this computer only. `models`: the only ones that may be
     opened in its place; None: any, where one is alone."""
-    gr.set_static_paths([plot.PLOTLY])
+    gr.set_static_paths([pictures.PLOTLY])
     with gr.Blocks(title="Size explorer", analytics_enabled=False, fill_width=True, delete_cache=(3600, 3600)) as page:
         stage = Stage(page, Desk(bench, alone), alone, None if alone and models is None else (models or [bench.name]))
         model.place(stage)

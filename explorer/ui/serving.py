@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from explorer import assets
-from explorer.ui import guard
+from explorer.ui import guard, pictures
 from explorer.ui.standing import Standing
 from explorer.values.recipe import Recipe
 
@@ -38,7 +38,8 @@ def launch(page: gr.Blocks, standing: Standing) -> str:
         state_session_capacity=256,
         allowed_paths=[],
         theme=_theme(),
-        head=f'<style>{assets.read("style.css")}</style><script type="module">{_page_script()}</script>',
+        head=f'<style>{assets.read("style.css")}</style><script type="module">{_page_script()}</script>'
+        f'<script type="module">{pictures.script()}</script>',
         app_kwargs={"middleware": [*guard.middleware(standing), Middleware(_dated)]},
     )
     return str(page.local_url)

@@ -14,7 +14,7 @@ def plain(reading: Reading, value: float) -> str:
             return f"{value / 1e6:,.1f} M" if value < 9.995e8 else f"{value / 1e9:,.1f} billion"
         case "USD":
             return f"{value:,.2f} USD" if value < 100 else f"{value:,.0f} USD"
-        case "questions":
+        case "questions" | "count":
             return f"{value:,.0f}"
         case "GPUs":
             return f"{value:,.0f} ×"

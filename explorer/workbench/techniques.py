@@ -1,6 +1,7 @@
 """A combined setting taken apart: what it asks of each technique by itself."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from explorer.values.exceptions import exception_of
 from explorer.values.recipe import Recipe
@@ -26,6 +27,28 @@ def apart(recipe: Recipe) -> dict[str, Recipe]:
             settings = {member: getattr(recipe, member) for member in (*members, "protect")}
             found[name] = Recipe(**settings, layers=exceptions)
     return found if len(found) > 1 else {}
+
+
+def in_turn(recipe: Recipe) -> dict[str, Recipe]:
+    """By name, the setting with one technique more each time, in the order in which they are applied; the last is the
+    whole setting, with all that belongs to no technique of its own."""
+    so_far, found = dict[str, Any](), dict[str, Recipe]()
+    for name, alone in apart(recipe).items():
+        so_far |= {member: getattr(recipe, member) for member in (*TECHNIQUES[name], "protect")}
+        earlier = list(found.values())[-1].layers if found else ()
+        found[name] = Recipe(**so_far, layers=_joined(earlier, alone.layers))
+    if found:
+        found[list(found)[-1]] = recipe
+    return found
+
+
+def _joined(earlier: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    """Exceptions of two techniques; those of one name become one."""
+    settings: dict[str, list[str]] = {}
+    for entry in (*earlier, *more):
+        name, _, told = entry.partition("=")
+        settings.setdefault(name, []).extend(part for part in told.split(",") if part not in settings.get(name, []))
+    return tuple(f"{name}={','.join(parts)}" for name, parts in settings.items())
 
 
 def _only(entry: str, key: str) -> str:

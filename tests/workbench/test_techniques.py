@@ -1,7 +1,7 @@
 """A setting taken apart, and put together again."""
 
 from explorer.values.recipe import Recipe
-from explorer.workbench.techniques import apart
+from explorer.workbench.techniques import apart, in_turn
 
 
 def test_techniques_are_told_apart_and_each_keeps_its_own_words() -> None:
@@ -17,3 +17,14 @@ def test_techniques_are_told_apart_and_each_keeps_its_own_words() -> None:
     assert mixed["pruning"] == Recipe(sparsity=0.5, layers=("mlp=sparsity:0.2",))
     assert mixed["bits"] == Recipe(layers=("mlp=bits:4",))
     assert apart(Recipe(bits=4)) == {} == apart(Recipe())
+
+
+def test_techniques_in_turn_end_at_the_whole_setting() -> None:
+    whole = Recipe(sparsity=0.5, bits=4, group="32", head_bits=6, residual_rank=4, layers=("mlp=bits:3,sparsity:0.2",))
+    steps = in_turn(whole)
+    assert list(steps) == ["pruning", "bits", "head bits"] and steps["head bits"] == whole
+    assert steps["pruning"] == Recipe(sparsity=0.5, layers=("mlp=sparsity:0.2",))
+    both = steps["bits"]
+    assert (both.sparsity, both.bits, both.head_bits, both.residual_rank) == (0.5, 4, 16, 0)
+    assert both.layers == ("mlp=sparsity:0.2,bits:3",)
+    assert in_turn(Recipe(bits=4)) == {} == in_turn(Recipe())

@@ -2,15 +2,18 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from html import escape
+from typing import Any
 
 from explorer.ui.asks import Ask
 from explorer.ui.color import color
 from explorer.ui.desk import Desk
+from explorer.ui.drawings import grid
 from explorer.ui.markup import number, region, table
+from explorer.ui.pictures import About, Picture, shown
 from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
@@ -18,8 +21,10 @@ from explorer.values.matrices import LayerReading
 from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 from explorer.values.units import plain
+from explorer.workbench.techniques import apart
 
 WORDS = words("layers")
+LEAST = 1e-6  # nats: no colour is paler
 HIGHEST = 16  # px, of a bar in a strip
 FIGURES: dict[str, Callable[[LayerReading], Reading]] = {
     "kl": lambda row: row.kl,
@@ -40,15 +45,79 @@ def found(desk: Desk, ask: Ask) -> Iterator[Found]:
     if recipe == Recipe():
         raise ValueError("nothing is compressed yet.")
     yield from desk.applied(recipe)
-    rows: list[LayerReading] = []
-    for rows in desk.bench.layers(recipe):
-        yield _drawn(desk, recipe, rows), Status(WORDS.say("layers", done=len(rows)), "busy")
-    yield _drawn(desk, recipe, rows), Status(WORDS.say("layers", done=len(rows)), "done")
+    about, whole = About.of(desk.bench.name, recipe), WORDS["techniques"]["together"]
+    by: dict[str, list[LayerReading]] = {}
+    for name, one in {whole: recipe, **apart(recipe)}.items():
+        yield from desk.applied(one)
+        for rows in desk.bench.layers(one):
+            by[WORDS["techniques"]["names"].get(name, name)] = rows
+            yield (
+                _drawn(desk, recipe, by, about),
+                Status(WORDS.say("layers", done=len(rows), words=one.words()), "busy"),
+            )
+    yield _drawn(desk, recipe, by, about), Status(WORDS.say("done", words=recipe.words()), "done")
 
 
-def _drawn(desk: Desk, recipe: Recipe, rows: list[LayerReading]) -> str:
-    known = desk.bench.measured(recipe)
-    return strips(rows) + layer_table(rows, known.quality.kl if known and known.quality else None)
+def _drawn(desk: Desk, recipe: Recipe, by: dict[str, list[LayerReading]], about: About) -> str:
+    """`by` technique: what each matrix does alone; the whole setting first."""
+    known, rows = desk.bench.measured(recipe), next(iter(by.values()))
+    html = shown(each_layer(rows), about, layer_table(rows, known.quality.kl if known and known.quality else None))
+    if len(by) > 1:
+        html += shown(each_technique(by), about, technique_table(by))
+    return html + strips(rows)
+
+
+def each_layer(rows: Sequence[LayerReading]) -> Picture:
+    """What each matrix alone does to the predictions: kinds by blocks."""
+    cells = {_place(row.name): (_shade(row.kl), "", row.kl) for row in rows}
+    named = WORDS["drawn"]
+    return grid("layers", WORDS["title"], named["note"], cells, _colors(cells))
+
+
+def each_technique(by: dict[str, list[LayerReading]]) -> Picture:
+    """What each technique alone does to the predictions in each block: the sum over its matrices."""
+    cells = {key: (_shade(kl), "", kl) for key, kl in _by_block(by).items()}
+    named = WORDS["techniques"]
+    return grid("layers-and-techniques", named["title"], named["note"], cells, _colors(cells))
+
+
+def technique_table(by: dict[str, list[LayerReading]]) -> str:
+    """The same as a table: blocks down, techniques across."""
+    named, sums = WORDS["techniques"], _by_block(by)
+    blocks = list(dict.fromkeys(block for _, block in sums))
+    cells = [[number(sums.get((technique, block))) for technique in by] for block in blocks]
+    return table("techniques", named["title"], named["note"], [named["corner"], *by], blocks, cells)
+
+
+def _by_block(by: dict[str, list[LayerReading]]) -> dict[tuple[str, str], Reading]:
+    sums: dict[tuple[str, str], Reading] = {}
+    for technique, rows in by.items():
+        for row in rows:
+            key = technique, _place(row.name)[1]
+            sums[key] = replace(
+                row.kl, value=row.kl.value + (sums[key].value if key in sums else 0.0), low=None, high=None
+            )
+    return sums
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Row and column of a matrix; what is in no block has a column of its own."""
+    found = position(name)
+    return (found[0], str(found[1])) if found else (last := name.rpartition(".")[2], last)
+
+
+def _shade(kl: Reading) -> float:
+    return math.log10(max(kl.value, LEAST)) if math.isfinite(kl.value) else math.nan
+
+
+def _colors(cells: Mapping[tuple[str, str], tuple[float, str, Reading]]) -> dict[str, Any]:
+    """By powers of ten from the least to the most; lightness alone tells too."""
+    known = [shade for shade, _, _ in cells.values() if math.isfinite(shade)]
+    low, high = math.floor(min(known, default=-4)), math.ceil(max(known, default=0))
+    powers = list(range(low, max(high, low + 1) + 1))
+    bar = {"tickvals": powers, "ticktext": [f"{10.0**power:g}" for power in powers], "thickness": 12, "outlinewidth": 0}
+    bar |= {"title": {"text": WORDS["drawn"]["bar"], "side": "right"}}
+    return {"colorscale": "Cividis", "zmin": powers[0], "zmax": powers[-1], "colorbar": bar}
 
 
 def layer_table(rows: list[LayerReading], whole: Reading | None) -> str:

@@ -2,9 +2,8 @@
 values with the cut."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -12,14 +11,16 @@ import gradio as gr
 from explorer.studies.tracing import inside, names
 from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
-from explorer.ui.markup import region
+from explorer.ui.drawings import curves
+from explorer.ui.markup import table
+from explorer.ui.pictures import About, Picture, shown
 from explorer.ui.stage import QUICK, Stage, typed_list
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.matrices import Inside
+from explorer.values.reading import Reading
 
 WORDS = words("matrix")
-WIDTH, HEIGHT = 560, 180
 
 
 def place(stage: Stage) -> None:
@@ -43,47 +44,66 @@ def place(stage: Stage) -> None:
 def found(desk: Desk, ask: Ask, name: str) -> Iterator[Found]:
     """The matrix of this name, before and after."""
     yield from desk.applied(ask.recipe)
-    shown = pictures(inside(desk.bench, ask.recipe, name))
-    yield shown, Status(WORDS.say("inside", matrix=name, words=ask.recipe.words()), "done")
+    drawn = pictures(inside(desk.bench, ask.recipe, name), About.of(desk.bench.name, ask.recipe))
+    yield drawn, Status(WORDS.say("inside", matrix=name, words=ask.recipe.words()), "done")
 
 
-def pictures(found: Inside) -> str:
-    """Both pictures, each with what it says in words."""
-    levels = WORDS["levels"].format(count=len(found.levels)) if found.levels else WORDS["no_levels"]
-    cut = WORDS["cut"].format(rank=found.cut, of=found.ranks[-1]) if found.cut else WORDS["no_cut"]
-    shown = _figure(WORDS["weights"], levels, _histogram(found)) + _figure(WORDS["spectrum"], cut, _spectrum(found))
-    return region("inside", WORDS["title"], found.name, shown)
+def pictures(found: Inside, about: About) -> str:
+    """Both pictures, each with what it says in words, and its numbers behind a switch."""
+    return shown(weights(found), about, _bins(found)) + shown(spectrum(found), about, _ranks(found))
 
 
-def _figure(title: str, note: str, drawing: str) -> str:
-    return (
-        f'<figure><figcaption><b>{escape(title)}</b> {escape(note)}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'role="img" aria-label="{escape(title)} {escape(note)}" preserveAspectRatio="none">{drawing}</svg></figure>'
-    )
+def weights(found: Inside) -> Picture:
+    """How the weights are spread, before and after, and the values that one group of them can have. Square roots of
+    the counts, so that a spike of zeros leaves the rest to be seen."""
+    named = WORDS["weights"]
+    levels = [level for level in found.levels if abs(level) <= found.reach]
+    note = named["levels"].format(count=len(found.levels)) if found.levels else named["no_levels"]
+    most = max(*found.before, *found.after, 1)
+    ticks = [most * share for share in (0, 0.01, 0.1, 0.3, 0.6, 1)]
+    counts = {"tickvals": [math.sqrt(tick) for tick in ticks], "ticktext": [f"{tick:,.0f}" for tick in ticks]}
+    lines = {
+        name: ([math.sqrt(count) for count in some], [f"{count:,}" for count in some])
+        for name, some in zip(named["lines"], (found.before, found.after), strict=True)
+    }
+    axes = {"title": named["x"], "range": [-found.reach, found.reach]}, {"title": named["y"], **counts}
+    title = named["title"].format(name=found.name)
+    told = [(named["all"], _count(sum(found.before))), (named["stroke"], _count(len(found.levels)))]
+    return curves("weights", title, note, _middles(found), lines, axes, told, levels, named["stroke"])
 
 
-def _histogram(found: Inside) -> str:
-    """Square roots of the counts, so that a spike of zeros leaves the rest to be seen."""
-    most = math.sqrt(max(*found.before, *found.after, 1))
-    ticks = "".join(
-        f'<line class="level" x1="{x:.1f}" x2="{x:.1f}" y1="{HEIGHT - 14}" y2="{HEIGHT}"/>'
-        for level in found.levels
-        if 0 <= (x := (level / found.reach + 1) / 2 * WIDTH) <= WIDTH
-    )
-    lines = (("before", found.before), ("after", found.after))
-    return ticks + "".join(_line(kind, [math.sqrt(count) / most for count in counts]) for kind, counts in lines)
+def spectrum(found: Inside) -> Picture:
+    """Singular values by rank, from the largest by powers of ten down to a thousandth, and the cut."""
+    named = WORDS["spectrum"]
+    note = named["cut"].format(rank=found.cut, of=found.ranks[-1]) if found.cut else named["no_cut"]
+    values = [max(value, 1e-6) for value in found.spectrum]
+    lines = {named["line"]: (values, [f"{value:.4g}" for value in found.spectrum])}
+    axes = {"title": named["x"]}, {"title": named["y"], "type": "log", "range": [-3, 0.05], "dtick": 1}
+    strokes = [float(found.cut)] if found.cut else []
+    title = named["title"].format(name=found.name)
+    told = [(named["x"], _count(found.cut or found.ranks[-1]))]
+    return curves("singular-values", title, note, found.ranks, lines, axes, told, strokes, named["stroke"])
 
 
-def _spectrum(found: Inside) -> str:
-    """From the largest singular value, by powers of ten down to a thousandth."""
-    line = _line("before", [1 + max(math.log10(max(value, 1e-3)), -3) / 3 for value in found.spectrum])
-    if not found.cut:
-        return line
-    x = WIDTH * found.cut / found.ranks[-1]
-    return line + f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{HEIGHT}"/>'
+def _count(value: int) -> Reading:
+    return Reading(value=value, unit="count", how="measured")
 
 
-def _line(kind: str, heights: Sequence[float]) -> str:
-    step = WIDTH / max(len(heights) - 1, 1)
-    points = " ".join(f"{i * step:.1f},{(HEIGHT - 16) * (1 - height) + 1:.1f}" for i, height in enumerate(heights))
-    return f'<polyline class="{kind}" points="{points}"/>'
+def _middles(found: Inside) -> list[float]:
+    """Where the bins' middles lie."""
+    bins = len(found.before)
+    return [found.reach * ((2 * i + 1) / bins - 1) for i in range(bins)]
+
+
+def _bins(found: Inside) -> str:
+    named = WORDS["weights"]
+    cells = [[f"{count:,}" for count in pair] for pair in zip(found.before, found.after, strict=True)]
+    rows = [f"{middle:.4g}" for middle in _middles(found)]
+    return table("bins", named["title"].format(name=found.name), "", [named["x"], *named["lines"]], rows, cells)
+
+
+def _ranks(found: Inside) -> str:
+    named = WORDS["spectrum"]
+    rows = [f"{rank:,}" for rank in found.ranks]
+    cells = [[f"{value:.4g}"] for value in found.spectrum]
+    return table("ranks", named["title"].format(name=found.name), "", [named["x"], named["y"]], rows, cells)

@@ -1,41 +1,47 @@
-"""Size against quality, of every setting that was tried: a plotly figure. The only file that knows plotly."""
+"""Size against quality, of every setting that was tried: a picture, and its table."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
-from pathlib import Path
+from typing import Any
 
-import plotly
-import plotly.graph_objects as go
-
-from explorer import assets
+from explorer.ui.drawings import COMPRESSED, LEGEND, ORIGINAL, PAPER, PARTS, SOFT, axis
+from explorer.ui.markup import number, table
+from explorer.ui.pictures import About, Picture, shown
 from explorer.ui.stage import Stage, html
 from explorer.ui.view import View
+from explorer.ui.words import words
 from explorer.values.contest import Contender, Contest
 from explorer.values.measurement import Measurement
+from explorer.values.reading import Reading
 from explorer.values.recipe import Recipe
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#64748B"
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+WORDS = words("plot")
+LEAST = 1.5  # from the bottom of the axis to its top
 OFF_SCALE = 100  # perplexities above this multiple of the original's are drawn at the edge
+Trace = dict[str, Any]
 
 
 def place(stage: Stage) -> None:
-    """The script draws what Python sends as JSON, in place: zoom and hover survive."""
-    plot = html(
-        "",
-        html_template='<div class="plot" role="img" aria-label="size against quality"></div>',
-        js_on_load=assets.read("plot.js").replace("PLOTLY", f"gradio_api/file={PLOTLY}"),
-        elem_id="plot",
-        min_width=320,
-    )
-    stage.follow(plot, draw)
+    """The picture; zoom and hover survive an update."""
+    plot = html("", elem_id="plot", min_width=320)
+    stage.follow(plot, lambda view: draw(view, stage.desk.bench.name))
 
 
-def draw(view: View) -> str | None:
-    """The figure, as plotly's JSON."""
+def draw(view: View, model: str) -> str | None:
+    """The picture, with every setting tried as its table."""
     plane = view.plane
-    return size_and_quality(plane.tried, plane.now, plane.contest) if plane else None
+    return (
+        shown(
+            size_and_quality(plane.tried, plane.now, plane.contest),
+            About.of(model, plane.now),
+            settings(plane.tried),
+            compact=True,
+        )
+        if plane
+        else None
+    )
 
 
 @dataclass(frozen=True)
@@ -59,96 +65,126 @@ class Scale:
         return min(value if value == value else self.ceiling, self.ceiling)
 
 
-def size_and_quality(tried: Sequence[Measurement], now: Recipe, contest: Contest | None = None) -> str:
+def size_and_quality(tried: Sequence[Measurement], now: Recipe, contest: Contest | None = None) -> Picture:
     """Every setting that was measured: file size against perplexity, the front line, the original, where we are, and
     the rival that was met last."""
     points = [m for m in tried if m.quality]
-    figure = go.Figure(layout=_layout())
+    data = list[Trace]()
+    told = list[tuple[str, Reading]]()
     if points:
         longest = max(points, key=lambda m: m.quality.tokens if m.quality else 0)
         assert longest.quality
         scale = Scale(longest.quality.perplexity_original.value)
-        _add_front(figure, points, scale)
-        _add_original(figure, longest, scale)
         tried_before = [m for m in points if m.recipe not in (Recipe(), now)]
         set_now = [m for m in points if m.recipe == now and now != Recipe()]
-        _add_settings(figure, "tried", tried_before, scale, symbol="circle", color=GREY, size=9)
-        _add_settings(figure, "now", set_now, scale, symbol="star", color=ORANGE, size=17)
+        data = [
+            _front_line(points, scale),
+            _original(longest, scale),
+            _settings("tried", tried_before, scale, symbol="circle", color=SOFT, size=9),
+            _settings("now", set_now, scale, symbol="star", color=COMPRESSED, size=17),
+        ]
+        told = [row for m in points for row in _told(m, scale)]
         if contest:
-            _add_rival(figure, contest, scale)
-    return str(figure.to_json())
+            data.append(_rival(contest, scale))
+    return Picture(
+        name="size-and-quality",
+        title=WORDS["title"],
+        note=WORDS["note"],
+        data=data,
+        layout=_layout([y for trace in data for y in trace["y"]]),
+        told=told,
+        height=248,
+    )
 
 
-def _add_front(figure: go.Figure, points: Sequence[Measurement], scale: Scale) -> None:
+def settings(tried: Sequence[Measurement]) -> str:
+    """The same as a table, smallest first."""
+    points = sorted((m for m in tried if m.quality), key=_megabytes)
+    longest = max(points, key=lambda m: m.quality.tokens if m.quality else 0, default=None)
+    scale = Scale(longest.quality.perplexity_original.value) if longest and longest.quality else None
+    cells = [[number(reading) for _, reading in _told(m, scale)] for m in points if scale]
+    names = [m.recipe.words() for m in points]
+    return table("plane", WORDS["title"], WORDS["note"], WORDS["columns"], names, cells)
+
+
+def _told(m: Measurement, scale: Scale) -> list[tuple[str, Reading]]:
+    """A setting's place, as Readings."""
+    assert m.quality
+    perplexity = replace(m.quality.perplexity, value=scale.of(m), low=None, high=None)
+    return [(m.recipe.words(), m.size.file_bytes), (WORDS["perplexity"], perplexity)]
+
+
+def _front_line(points: Sequence[Measurement], scale: Scale) -> Trace:
     front = _front(points, scale)
-    figure.add_scatter(
-        x=[_megabytes(m) for m in front],
-        y=[scale.drawn(scale.of(m)) for m in front],
-        mode="lines",
-        line={"color": GREY, "width": 2, "shape": "hv", "dash": "dot"},
-        name="best so far",
-        hoverinfo="skip",
-    )
+    return {
+        "type": "scatter",
+        "x": [_megabytes(m) for m in front],
+        "y": [scale.drawn(scale.of(m)) for m in front],
+        "mode": "lines",
+        "line": {"color": SOFT, "width": 2, "shape": "hv", "dash": "dot"},
+        "name": "best so far",
+        "hoverinfo": "skip",
+    }
 
 
-def _add_original(figure: go.Figure, longest: Measurement, scale: Scale) -> None:
-    figure.add_scatter(
-        x=[_megabytes(longest) * longest.size.compression_ratio.value],
-        y=[scale.original],
-        mode="markers",
-        name="original",
-        marker={"symbol": "square", "color": BLUE, "size": 12},
-        customdata=[""],
-        hovertemplate=f"<b>original</b><br>%{{x:.1f}} MB, perplexity {scale.original:.4g}<extra></extra>",
-    )
+def _original(longest: Measurement, scale: Scale) -> Trace:
+    return {
+        "type": "scatter",
+        "x": [_megabytes(longest) * longest.size.compression_ratio.value],
+        "y": [scale.original],
+        "mode": "markers",
+        "name": "original",
+        "marker": {"symbol": "square", "color": ORIGINAL, "size": 12},
+        "customdata": [""],
+        "hovertemplate": f"<b>original</b><br>%{{x:.1f}} MB, perplexity {scale.original:.4g}<extra></extra>",
+    }
 
 
-def _add_settings(
-    figure: go.Figure, name: str, some: Sequence[Measurement], scale: Scale, *, symbol: str, color: str, size: int
-) -> None:
+def _settings(name: str, some: Sequence[Measurement], scale: Scale, *, symbol: str, color: str, size: int) -> Trace:
     worth = [scale.of(m) for m in some]
-    figure.add_scatter(
-        x=[_megabytes(m) for m in some],
-        y=[scale.drawn(value) for value in worth],
-        mode="markers",
-        name=name,
-        marker={
+    return {
+        "type": "scatter",
+        "x": [_megabytes(m) for m in some],
+        "y": [scale.drawn(value) for value in worth],
+        "mode": "markers",
+        "name": name,
+        "marker": {
             "symbol": ["triangle-up" if value > scale.ceiling else symbol for value in worth],
             "color": color,
             "size": size,
-            "line": {"width": 1, "color": "white"},
+            "line": {"width": 1, "color": PAPER},
         },
-        text=[_hover(m, value) for m, value in zip(some, worth, strict=True)],
-        customdata=[m.recipe.to_query() for m in some],
-        hovertemplate="%{text}<extra></extra>",
-    )
+        "text": [_hover(m, value) for m, value in zip(some, worth, strict=True)],
+        "customdata": [m.recipe.to_query() for m in some],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
 
 
-def _add_rival(figure: go.Figure, contest: Contest, scale: Scale) -> None:
+def _rival(contest: Contest, scale: Scale) -> Trace:
     level = scale.original * contest.perplexity_ratio
-    figure.add_scatter(
-        x=[contest.rival.file_bytes.value / 1e6],
-        y=[scale.drawn(level)],
-        mode="markers",
-        name="rival",
-        marker={"symbol": "diamond", "color": GREEN, "size": 13, "line": {"width": 1, "color": "white"}},
-        text=[_rival_hover(contest.rival, level if level == level else scale.ceiling)],
-        hovertemplate="%{text}<extra></extra>",
-    )
-
-
-def _layout() -> dict[str, object]:
-    axis = {"gridcolor": "rgba(128,128,128,.25)", "zeroline": False, "automargin": True}
     return {
-        "margin": {"l": 52, "r": 12, "t": 26, "b": 40},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": {**axis, "title": {"text": "Size on disk (MB, measured)"}, "rangemode": "tozero"},
-        "yaxis": {**axis, "title": {"text": "Perplexity (log, measured)"}, "type": "log", "nticks": 6},
-        "legend": {"orientation": "h", "x": 1, "y": 1, "xanchor": "right", "yanchor": "bottom"},
-        "font": {"family": "IBM Plex Sans, sans-serif", "size": 12},
+        "type": "scatter",
+        "x": [contest.rival.file_bytes.value / 1e6],
+        "y": [scale.drawn(level)],
+        "mode": "markers",
+        "name": "rival",
+        "marker": {"symbol": "diamond", "color": PARTS[2], "size": 13, "line": {"width": 1, "color": PAPER}},
+        "text": [_rival_hover(contest.rival, level if level == level else scale.ceiling)],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _layout(levels: Sequence[float]) -> dict[str, object]:
+    """A loss of a few per cent must not look like a cliff: the axis spans at least `LEAST`."""
+    low, high = (min(levels) * 0.97, max(levels) * 1.05) if levels else (1.0, 1.0)
+    reach = [math.log10(low), math.log10(max(high, low * LEAST))]
+    return {
+        "margin": {"l": 52, "r": 12, "t": 26, "b": 38},
+        "xaxis": axis(WORDS["x"], rangemode="tozero", fixedrange=False),
+        "yaxis": axis(WORDS["y"], type="log", nticks=6, fixedrange=False, range=reach),
+        "showlegend": True,
+        "legend": LEGEND | {"x": 1, "y": 1, "xanchor": "right"},
         "uirevision": "keep",
-        "hoverlabel": {"align": "left"},
     }
 
 

@@ -10,8 +10,10 @@ import gradio as gr
 from explorer.model.memory import free_bytes
 from explorer.takes import catalogue, requirements
 from explorer.takes.requirements import Costs, Takes
+from explorer.ui import drawings
 from explorer.ui.desk import failure
 from explorer.ui.markup import bar, number, paragraph, status, table
+from explorer.ui.pictures import About, Picture, shown
 from explorer.ui.stage import OWN, QUICK, Stage, html, typed_list
 from explorer.ui.words import words
 from explorer.values.reading import Reading
@@ -67,7 +69,13 @@ def tables(ask: Ask, free_bytes: int) -> str:
     pair = [
         _takes(name, int(_number(bits, "bits")), int(_number(context, "context")), wanted) for name in (first, second)
     ]
-    return _needs(pair, free_bytes) + _costs(pair) + _training(pair)
+    about = About(
+        model=", ".join(_columns(pair)[1:]),
+        setting=WORDS["month"]["about"].format(
+            bits=pair[0].bits, context=f"{pair[0].context:,}", traffic=f"{float(traffic):,g}"
+        ),
+    )
+    return shown(five_costs(pair), about, _costs(pair)) + _needs(pair, free_bytes) + _training(pair)
 
 
 def _takes(name: Any, bits: int, context: int, prices: requirements.Prices) -> Takes:
@@ -100,6 +108,16 @@ def _here(found: Takes, free_bytes: int) -> str:
     fitting = [bits for bits, size in found.weights.items() if size.value < 0.8 * free_bytes]
     told: dict[str, str] = WORDS["here"]
     return told["yes"].format(bits=max(fitting)) if fitting else told["no"]
+
+
+def five_costs(pair: list[Takes]) -> Picture:
+    """The five costs of a month, both models in one picture."""
+    named = WORDS["month"]
+    rows = [named["rows"][field.name] for field in fields(Costs)]
+    sides = {
+        each.name.rpartition("/")[2]: dict(zip(rows, _five(each.best.costs), strict=True)) for each in reversed(pair)
+    }
+    return drawings.pairs("what-a-month-costs", named["title"], named["drawn"], sides, named["unit"])
 
 
 def _costs(pair: list[Takes]) -> str:

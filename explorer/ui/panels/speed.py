@@ -1,5 +1,6 @@
 """How fast both models run and why: times and their limit, where the time goes, the surface, the kernels."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -7,14 +8,17 @@ from html import escape
 from typing import Any
 
 from explorer.studies.profiling import profile
+from explorer.ui import drawings
 from explorer.ui.asks import Ask
 from explorer.ui.desk import Desk
 from explorer.ui.markup import end, number, table
+from explorer.ui.pictures import About, Picture, shown
 from explorer.ui.stage import Stage
 from explorer.ui.view import Found, Status
 from explorer.ui.words import words
 from explorer.values.performance import Cell, Machine, Performance, Side, verdict
 from explorer.values.reading import Reading
+from explorer.values.units import plain
 
 WORDS = words("speed")
 SIGNS = {"slower": "▼", "faster": "▲", "no clear difference": "="}  # a shape beside the colour and the word
@@ -39,11 +43,11 @@ def found(desk: Desk, ask: Ask) -> Iterator[Found]:
 
 def tables(found: Performance) -> str:
     """All that is known so far; what is not, is not there yet."""
-    html = _limits(found)
+    html, about = _limits(found), About.of(found.model, found.recipe)
     if found.original.parts:
-        html += _parts(found)
+        html += shown(time_parts(found), about, _parts(found))
     if found.surface:
-        html += _surface(found.surface)
+        html += shown(surface(found.surface), about, _surface(found.surface))
     return html + (_kernels(found.machine) if found.machine and found.machine.products else "")
 
 
@@ -80,12 +84,46 @@ def _figures(names: dict[str, str]) -> Iterator[tuple[str, Any]]:
             yield names[name], lambda side, part=part, name=name: getattr(getattr(side, part), name, None)
 
 
+def time_parts(found: Performance) -> Picture:
+    """Where the time of one further token goes: a bar for each model, against what it takes at least."""
+    named = WORDS["time_parts"]
+    sides = dict(zip(named["sides"], (found.original, found.compressed), strict=True))
+    rows = {
+        row: {named["names"][part]: reading for part, reading in side.parts.parts.items()}
+        for row, side in sides.items()
+        if side.parts
+    }
+    limits = {row: side.roofline.floor_ms for row, side in sides.items() if side.roofline and row in rows}
+    return drawings.stacks(
+        "where-the-time-goes", named["title"], named["drawn"], rows, limits, named["limit"], named["unit"]
+    )
+
+
+def surface(cells: tuple[Cell, ...]) -> Picture:
+    """Faster or slower, by batch and prompt length."""
+    named, places = WORDS["surface"], dict[tuple[str, str], tuple[float, str, Reading]]()
+    for kind in ("prefill", "decode"):
+        for cell in sorted(cells, key=lambda each: (each.batch, each.prompt_tokens)):
+            ratio: Reading | None = getattr(cell.compressed, f"{kind}_ratio")
+            if ratio:
+                row = named["column"].format(kind=named[kind], batch=cell.batch)
+                word = verdict(ratio)
+                shade = math.log2(ratio.value) if word != "no clear difference" and ratio.value > 0 else 0.0
+                told = f"{SIGNS[word]} {plain(ratio, ratio.value)}"
+                places[row, named["row"].format(tokens=cell.prompt_tokens)] = (shade, told, ratio)
+    scale = [[0, drawings.PARTS[5]], [0.5, drawings.PAPER], [1, drawings.PARTS[0]]]
+    colors = {"colorscale": scale, "zmin": -2, "zmax": 2}
+    return drawings.grid("faster-or-slower", named["title"], named["drawn"], places, colors)
+
+
 def _parts(found: Performance) -> str:
     named = WORDS["time_parts"]
     rows = {}
     for part in (*named["names"], "total"):
         cells = [cell for side in (found.original, found.compressed) for cell in _part(side, part)]
         rows[named["names"].get(part, named["total"])] = cells
+    floors = [side.roofline.floor_ms if side.roofline else None for side in (found.original, found.compressed)]
+    rows[named["limit"]] = [number(floors[0]), "", number(floors[1]), ""]
     return table("time-parts", named["title"], named["note"], named["columns"], rows, rows.values())
 
 

@@ -51,9 +51,9 @@ def test_slices_and_parts_have_badges_and_escape_their_names(text: str) -> None:
     breakdown = Breakdown(
         file_bytes=whole, parts={text: replace(whole, value=250)}, entropy_bytes=whole, zip_bytes=whole, notes=(text,)
     )
-    for html, count in ((figures.slices(quality_of(text).by_kind), 4), (figures.parts(breakdown), 8)):
+    for html, count in ((figures.slices(quality_of(text).by_kind), 6), (figures.parts(breakdown, whole), 10)):
         assert html.count('class="badge') == count and {"img", "script"}.isdisjoint(tag for tag, _ in tags(html))
-    assert "25.0 %" in figures.parts(breakdown) and "zipped" in figures.parts(breakdown)
+    assert "25.0 %" in figures.parts(breakdown, whole) and "zipped" in figures.parts(breakdown, whole)
 
 
 def test_contributions_are_drawn_with_what_is_left_between_them() -> None:

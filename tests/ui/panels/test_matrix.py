@@ -1,9 +1,14 @@
 """Pictures of a matrix: drawn from numbers alone, with words for who cannot see them."""
 
-import re
+import math
 
-from explorer.ui.panels.matrix import pictures
+import pytest
+
+from explorer.ui.panels.matrix import pictures, spectrum, weights
+from explorer.ui.pictures import About
 from explorer.values.matrices import Inside
+
+ABOUT = About(model="m", setting="4 bits")
 
 
 def found(**other: object) -> Inside:
@@ -21,17 +26,21 @@ def found(**other: object) -> Inside:
 
 
 def test_names_are_text_and_pictures_have_words() -> None:
-    html = pictures(found())
-    assert "<script" not in html and html.count("<svg") == html.count('role="img"') == 2
-    assert "rank 2 of 4" in html and html.count('class="level"') == 3  # the one beyond the picture is not drawn
+    html = pictures(found(), ABOUT)
+    assert "<script" not in html and html.count("<size-picture") == html.count(' says="') == 2
+    assert "rank 2 of 4" in html
+
+
+def test_the_axis_counts_weights_and_only_levels_within_it_are_drawn() -> None:
+    drawn = weights(found())
+    before, after, levels = drawn.data
+    assert before["text"] == ["1", "4", "9", "4", "1"] and before["y"] == [1, 2, 3, 2, 1]
+    assert [x for x in levels["x"] if x is not None] == [-0.25, -0.25, 0.0, 0.0, 0.25, 0.25]
+    assert before["x"] == after["x"] == pytest.approx([-0.4, -0.2, 0.0, 0.2, 0.4])
+    ticks = drawn.layout["yaxis"]
+    assert ticks["tickvals"][-1] == math.sqrt(19) and ticks["ticktext"][-1] == "19"
 
 
 def test_nothing_is_drawn_that_is_not_there() -> None:
-    html = pictures(found(levels=(), cut=None))
-    assert 'class="level"' not in html and 'class="cut"' not in html
-
-
-def test_every_coordinate_is_a_number_within_the_picture() -> None:
-    for pair in re.findall(r"[\d.-]+,[\d.-]+", " ".join(re.findall('points="([^"]*)"', pictures(found())))):
-        x, y = map(float, pair.split(","))
-        assert 0 <= x <= 560 and 0 <= y <= 180
+    plain = found(levels=(), cut=None)
+    assert len(weights(plain).data) == 2 and len(spectrum(plain).data) == 1

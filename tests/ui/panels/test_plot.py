@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 from explorer.ui.panels import plot
@@ -7,12 +6,12 @@ from explorer.workbench.workbench import Workbench
 
 
 def figure(workbench: Workbench, now: Recipe) -> dict[str, dict[str, object]]:
-    data = json.loads(plot.size_and_quality(workbench.history(), now))["data"]
+    data = plot.size_and_quality(workbench.history(), now).data
     return {trace["name"]: trace for trace in data}
 
 
 def test_an_empty_session_gives_an_empty_plot() -> None:
-    assert json.loads(plot.size_and_quality([], Recipe()))["data"] == []
+    assert plot.size_and_quality([], Recipe()).data == []
 
 
 def test_every_measured_setting_is_a_point_at_its_measured_size(workbench: Workbench) -> None:
@@ -47,7 +46,7 @@ def test_what_is_off_the_scale_is_drawn_at_the_edge_as_a_triangle(workbench: Wor
         measured,
         quality=replace(measured.quality, perplexity=replace(measured.quality.perplexity, value=1e12)),
     )
-    traces = json.loads(plot.size_and_quality([broken], Recipe(bits=2)))["data"]
+    traces = plot.size_and_quality([broken], Recipe(bits=2)).data
     now = next(t for t in traces if t["name"] == "now")
     assert now["marker"]["symbol"] == ["triangle-up"]
     assert now["y"][0] <= plot.OFF_SCALE * measured.quality.perplexity_original.value
@@ -59,7 +58,7 @@ def test_points_of_more_and_of_fewer_tokens_are_drawn_on_one_text(workbench: Wor
     long = workbench.measure(Recipe(bits=4), tokens=40, rounds=1)
     assert short.quality and long.quality
     assert short.quality.perplexity_original.value != long.quality.perplexity_original.value
-    traces = {t["name"]: t for t in json.loads(plot.size_and_quality([short, long], Recipe(bits=8)))["data"]}
+    traces = {t["name"]: t for t in plot.size_and_quality([short, long], Recipe(bits=8)).data}
     ratio = short.quality.perplexity.value / short.quality.perplexity_original.value
     assert traces["original"]["y"] == [long.quality.perplexity_original.value]
     assert abs(traces["now"]["y"][0] / traces["original"]["y"][0] - ratio) < 1e-9

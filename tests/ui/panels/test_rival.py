@@ -1,6 +1,5 @@
 """Two models beside each other on the page: names and texts escaped, every number with a badge, a verdict in words."""
 
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -78,7 +77,10 @@ def test_the_page_opens_meets_writes_and_plots(desk: Desk, values: Controls, fol
     html, line = found[-1]
     assert html and line and "Compared with" in line.sentence and str(folders["gpt2"]) in html and len(texts(html)) == 3
     assert desk.known.contest and {one.recipe for one in desk.known.contest.ours} >= {Recipe(), desk.ask(values).recipe}
-    traces = {trace["name"]: trace for trace in json.loads(plot.draw(desk.refresh(values)) or "")["data"]}
+    plane = desk.refresh(values).plane
+    assert plane
+    drawn = plot.size_and_quality(plane.tried, plane.now, plane.contest)
+    traces = {trace["name"]: trace for trace in drawn.data}
     assert traces["rival"]["x"] == [desk.known.contest.rival.file_bytes.value / 1e6]
 
 
@@ -119,7 +121,7 @@ def test_a_rival_that_predicts_alike_lies_at_the_originals_height(desk: Desk, va
     history = desk.bench.history()
     for apart, ratio in ((0.0, 1.0), (-0.25, 2.0)):
         figure = plot.size_and_quality(history, Recipe(), contest(apart))
-        traces = {trace["name"]: trace for trace in json.loads(figure)["data"]}
+        traces = {trace["name"]: trace for trace in figure.data}
         assert traces["rival"]["y"][0] == pytest.approx(ratio * traces["original"]["y"][0])
         assert "<script" not in traces["rival"]["text"][0]
 
