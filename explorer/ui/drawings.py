@@ -21,14 +21,8 @@ LEGEND = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:
     """An axis in the one style; a finger that moves over it scrolls the page."""
-    plain_axis = {
-        "gridcolor": GRID,
-        "zeroline": False,
-        "automargin": True,
-        "fixedrange": True,
-        "title": {"text": title},
-    }
-    return plain_axis | more
+    words = {"text": title, "font": {"size": 12}, "standoff": 8}
+    return {"gridcolor": GRID, "zeroline": False, "automargin": True, "fixedrange": True, "title": words} | more
 
 
 def names(**more: Any) -> dict[str, Any]:
@@ -258,14 +252,15 @@ def pairs(name: str, title: str, note: str, sides: Mapping[str, Named], unit: st
                 "x": [values[row].value if values[row].value > 0 else None for row in rows],
                 "y": [escape(row) for row in rows],
                 "text": [plain(values[row], values[row].value) for row in rows],
-                "textposition": "top center",
+                "textposition": [_aside(values[row].value, placed[row]) for row in rows],
                 "cliponaxis": False,
                 "hovertemplate": f"%{{y}}: %{{text}}<extra>{escape(side)}</extra>",
                 "marker": {"color": color, "size": 13, "symbol": symbol},
             }
         )
     known = [math.log10(value) for values in placed.values() for value in values]
-    reach = [min(known, default=0) - 0.4, max(known, default=1) + 0.4]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    reach = [low - 0.22 * (high - low + 1), high + 0.22 * (high - low + 1)]  # the words beside them
     layout = {
         "xaxis": axis(unit, type="log", range=reach, dtick=1, exponentformat="none"),
         "yaxis": names(),
@@ -332,6 +327,11 @@ def curves(
 
 def _colors(parts: Iterable[str]) -> list[str]:
     return [PARTS[i % len(PARTS)] for i, _ in enumerate(parts)]
+
+
+def _aside(value: float, row: Sequence[float]) -> str:
+    """Words stand outside of a pair."""
+    return "middle left" if value == min(row, default=value) and len(row) > 1 else "middle right"
 
 
 def _ends(readings: Iterable[Reading]) -> dict[str, list[float]]:

@@ -7,11 +7,12 @@ from explorer.workbench.workbench import Workbench
 
 
 class Known:
-    """Of one workbench; `contest` is that with the last rival that was met."""
+    """Of one workbench; `contest` is that with the rival met last, `budget` the bytes allowed last."""
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
         self.contest: Contest | None = None
+        self.budget: float | None = None
 
     def numbers(self, recipe: Recipe) -> Numbers:
         """What was measured, and what arithmetic gives where nothing was yet."""
@@ -27,4 +28,4 @@ class Known:
 
     def plane(self, recipe: Recipe) -> Plane:
         """All settings that were tried, and this one."""
-        return Plane(tried=self.bench.history(), now=recipe, contest=self.contest)
+        return Plane(tried=self.bench.history(), now=recipe, contest=self.contest, budget=self.budget)

@@ -38,11 +38,13 @@ class Numbers:
 
 @dataclass(frozen=True, kw_only=True)
 class Plane:
-    """Every setting that was tried, the one that is set now, and the last rival that was met."""
+    """Every setting that was tried, the one that is set now, the last rival that was met, and the bytes of the last
+    budget."""
 
     tried: Sequence[Measurement]
     now: Recipe
     contest: Contest | None
+    budget: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,7 @@ class BudgetPanel:
     def find(self, ask: Ask, level: object, *most: object) -> Iterator[Found]:
         """`most`: million bytes, ms a token and nats; nothing or 0 is no limit."""
         limits = limits_of(most)
+        self.desk.known.budget = limits.size
         for share in self.bench.prepare():
             yield None, Status(say("preparing", share=f"{share * 100:.0f}"), "busy")
         found: list[trade.Trade] = []

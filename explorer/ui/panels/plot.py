@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
-from explorer.ui.drawings import COMPRESSED, LEGEND, ORIGINAL, PAPER, PARTS, SOFT, axis
+from explorer.ui.drawings import COMPRESSED, LEGEND, ORIGINAL, PAPER, PARTS, SOFT, axis, label
 from explorer.ui.markup import number, table
 from explorer.ui.pictures import About, Picture, shown
 from explorer.ui.stage import Stage, html
@@ -34,7 +34,7 @@ def draw(view: View, model: str) -> str | None:
     plane = view.plane
     return (
         shown(
-            size_and_quality(plane.tried, plane.now, plane.contest),
+            size_and_quality(plane.tried, plane.now, plane.contest, plane.budget),
             About.of(model, plane.now),
             settings(plane.tried),
             compact=True,
@@ -65,9 +65,11 @@ class Scale:
         return min(value if value == value else self.ceiling, self.ceiling)
 
 
-def size_and_quality(tried: Sequence[Measurement], now: Recipe, contest: Contest | None = None) -> Picture:
-    """Every setting that was measured: file size against perplexity, the front line, the original, where we are, and
-    the rival that was met last."""
+def size_and_quality(
+    tried: Sequence[Measurement], now: Recipe, contest: Contest | None = None, budget: float | None = None
+) -> Picture:
+    """Every setting that was measured: file size against perplexity, the front line, the original, where we are, the
+    rival that was met last, and the bytes of the last budget."""
     points = [m for m in tried if m.quality]
     data = list[Trace]()
     told = list[tuple[str, Reading]]()
@@ -91,7 +93,7 @@ def size_and_quality(tried: Sequence[Measurement], now: Recipe, contest: Contest
         title=WORDS["title"],
         note=WORDS["note"],
         data=data,
-        layout=_layout([y for trace in data for y in trace["y"]]),
+        layout=_layout([y for trace in data for y in trace["y"]]) | _budget(budget),
         told=told,
         height=248,
     )
@@ -185,6 +187,18 @@ def _layout(levels: Sequence[float]) -> dict[str, object]:
         "showlegend": True,
         "legend": LEGEND | {"x": 1, "y": 1, "xanchor": "right"},
         "uirevision": "keep",
+    }
+
+
+def _budget(most: float | None) -> dict[str, object]:
+    """The bytes that were allowed, as an upright line."""
+    if not most:
+        return {}
+    line = {"type": "line", "x0": most / 1e6, "x1": most / 1e6, "yref": "paper", "y0": 0, "y1": 1}
+    words = label(WORDS["budget"].format(size=f"{most / 1e6:,.4g}"), most / 1e6, 0, xref="x", xanchor="left", xshift=3)
+    return {
+        "shapes": [line | {"line": {"color": PARTS[2], "dash": "dash", "width": 2}}],
+        "annotations": [words | {"yanchor": "bottom"}],
     }
 
 

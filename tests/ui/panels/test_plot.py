@@ -62,3 +62,24 @@ def test_points_of_more_and_of_fewer_tokens_are_drawn_on_one_text(workbench: Wor
     ratio = short.quality.perplexity.value / short.quality.perplexity_original.value
     assert traces["original"]["y"] == [long.quality.perplexity_original.value]
     assert abs(traces["now"]["y"][0] / traces["original"]["y"][0] - ratio) < 1e-9
+
+
+def test_the_axis_makes_no_cliff_of_a_small_loss_and_the_last_budget_is_a_line(workbench: Workbench) -> None:
+    workbench.measure(Recipe(bits=8), tokens=10, rounds=1)
+    layout = plot.size_and_quality(workbench.history(), Recipe(bits=8), budget=90e6).layout
+    low, high = layout["yaxis"]["range"]
+    assert 10 ** (high - low) >= plot.LEAST * 0.999
+    assert [shape["x0"] for shape in layout["shapes"]] == [90.0] and "90 MB" in layout["annotations"][0]["text"]
+
+
+def test_the_table_behind_the_plot_has_its_numbers(workbench: Workbench) -> None:
+    for bits in (8, 4):
+        workbench.measure(Recipe(bits=bits), tokens=10, rounds=1)
+    drawn, table = plot.size_and_quality(workbench.history(), Recipe(bits=4)), plot.settings(workbench.history())
+    points = {
+        (x, y)
+        for trace in drawn.data
+        if trace["name"] in ("tried", "now")
+        for x, y in zip(trace["x"], trace["y"], strict=True)
+    }
+    assert len(points) == 2 and all(f">{x:,.1f} MB<" in table and f">{y:,.2f}<" in table for x, y in points)
