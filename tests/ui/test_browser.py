@@ -266,7 +266,7 @@ def test_the_numbers_in_full_name_statistics_slices_and_parts(page: Page, addres
     opened(page, address, "?bits=4")
     page.locator("#detail button").first.click()
     page.get_by_role("button", name="Compare on more text").click()
-    expect(page.locator("#numbers-table .parts")).to_be_visible(timeout=120_000)
+    expect(page.locator("#numbers-table .parts")).to_be_attached(timeout=120_000)
     expect(page.locator("#numbers-table .statistics tbody")).to_contain_text("Mean KLD")
     expect(page.locator("#numbers-table .slices tbody tr")).to_have_count(6)
     done(page)
@@ -411,7 +411,7 @@ def test_the_plot_shows_every_setting_tried(page: Page, address: str) -> None:
     opened(page, address, "?bits=4")
     page.get_by_role("button", name="Quarter").click()
     page.wait_for_function(
-        """() => { const traces = document.querySelector('#plot .plot').data ?? [];
+        """() => { const traces = document.querySelector('#plot size-picture')?.drawing.data ?? [];
           const [tried, now] = ['tried', 'now'].map(name => traces.find(t => t.name === name)?.customdata ?? []);
           return tried.some(q => q.startsWith('bits=4')) && now.length === 1 && now[0].includes('head_bits=6'); }"""
     )
@@ -431,7 +431,7 @@ def test_a_point_of_the_plot_opens_its_setting_and_keeps_the_rest_of_the_address
         assert box
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         expect(page.locator("#plot .hovertext")).to_be_visible()
-        setting = page.evaluate("document.querySelector('#plot .plot')._hoverdata[0].customdata")
+        setting = page.evaluate("document.querySelector('#plot size-picture').drawing._hoverdata[0].customdata")
         if setting:  # neither the original nor a rival
             break
     page.mouse.down()
@@ -585,7 +585,9 @@ def test_a_rival_is_opened_compared_and_drawn(page: Page, address: str, folders:
     for name in (str(folders["gpt2"]), "original", "4 bits"):
         expect(page.locator("#rival-table .rival tbody")).to_contain_text(name)
     expect(page.locator(".status")).to_contain_text("Compared with")
-    page.wait_for_function("document.querySelector('#plot .plot').data.some(trace => trace.name === 'rival')")
+    page.wait_for_function(
+        "document.querySelector('#plot size-picture')?.drawing.data?.some(trace => trace.name === 'rival')"
+    )
 
 
 def tab_to(page: Page, selector: str, most: int = 90) -> None:
