@@ -128,6 +128,7 @@ def stacks(
             "text": [plain(row[part], row[part].value) for row in rows.values()],
             "textposition": "inside",
             "insidetextanchor": "middle",
+            "textangle": 0,
             "hovertemplate": f"{escape(part)}: %{{text}}<extra>%{{y}}</extra>",
             "marker": {"color": color, "line": {"color": PAPER, "width": 1}},
         }
@@ -150,6 +151,7 @@ def stacks(
     told += [(f"{row}, {limit}", reading) for row, reading in limits.items()]
     layout = {
         "barmode": "stack",
+        "uniformtext": {"minsize": 9, "mode": "hide"},  # what does not fit is in the table
         "xaxis": axis(unit, rangemode="tozero"),
         "yaxis": names(),
         "showlegend": True,
@@ -212,8 +214,8 @@ def grid(
         "y": [escape(row) for row in rows],
         "z": [[cell[0] if cell else None for cell in line] for line in every],
         "text": [[cell[1] if cell else "" for cell in line] for line in every],
-        "customdata": [[plain(cell[2], cell[2].value) if cell else "" for cell in line] for line in every],
-        "hovertemplate": "%{y}, %{x}: %{customdata}<extra></extra>",
+        "hovertext": [[plain(cell[2], cell[2].value) if cell else "" for cell in line] for line in every],
+        "hovertemplate": "%{y}, %{x}: %{hovertext}<extra></extra>",
         "hoverongaps": False,
         "texttemplate": "%{text}",
         "xgap": 1,

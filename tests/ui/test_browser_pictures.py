@@ -93,3 +93,15 @@ def test_five_costs_are_drawn_and_follow_the_theme(page: Page, address: str, tmp
     page.evaluate("document.body.classList.remove('dark')")
     color = page.locator("size-picture[file=what-a-month-costs] .xtick text").first
     expect(color).to_have_css("fill", "rgb(30, 41, 59)")
+
+
+def test_a_click_into_a_picture_leaves_the_page_as_it_is(page: Page, address: str) -> None:  # noqa: F811
+    opened(page, address, SETTING)
+    page.locator("#detail button").first.click()
+    page.get_by_role("button", name="Measure every layer").click()
+    expect(picture(page, "layers-and-techniques").locator(".drawing .main-svg").first).to_be_visible(timeout=120_000)
+    settled(page)
+    before = page.url
+    picture(page, "layers").locator(".drawing").click(position={"x": 200, "y": 60})
+    page.wait_for_timeout(500)
+    assert page.url == before

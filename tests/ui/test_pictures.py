@@ -114,7 +114,7 @@ def test_times_by_part_stand_against_the_machines_limit(performance: Performance
     assert words["prefill, 1 at once"] == ["= 1.01×"]
     shades = dict(zip(grid["y"], grid["z"], strict=True))
     assert shades["decode, 1 at once"][0] > 0 > shades["decode, 4 at once"][0] and shades["prefill, 1 at once"] == [0]
-    assert {cell for line in grid["customdata"] for cell in line} <= drawn.numbers[1]
+    assert {cell for line in grid["hovertext"] for cell in line} <= drawn.numbers[1]
 
 
 def test_five_costs_of_both_models_are_the_tables() -> None:
@@ -131,12 +131,12 @@ def test_layers_and_techniques_add_up_by_block() -> None:
     by = {"all together": [*rows, row("lm_head", 0.5)], "bits": rows}
     drawn = Drawn(shown(layers.each_technique(by), ABOUT, layers.technique_table(by)))
     (grid,) = drawn.traces()
-    assert grid["x"] == ["0", "1", "lm_head"] and grid["y"] == ["all together", "bits"]
+    assert grid["x"] == ["0", "1", "outside"] and grid["y"] == ["all together", "bits"]
     assert [[round(10**z, 6) if z is not None else None for z in line] for line in grid["z"]] == [
         [0.2, 4.0, 0.5],
         [0.2, 4.0, None],
     ]
-    assert {cell for line in grid["customdata"] for cell in line if cell} == drawn.numbers[0] - {"…"}
+    assert {cell for line in grid["hovertext"] for cell in line if cell} == drawn.numbers[0] - {"…"}
 
 
 def test_what_is_no_number_is_drawn_nowhere_and_told() -> None:

@@ -69,7 +69,7 @@ def _drawn(desk: Desk, recipe: Recipe, by: dict[str, list[LayerReading]], about:
 
 def each_layer(rows: Sequence[LayerReading]) -> Picture:
     """What each matrix alone does to the predictions: kinds by blocks."""
-    cells = {_place(row.name): (_shade(row.kl), "", row.kl) for row in rows}
+    cells = {_place(row.name): (_shade(row.kl), "", row.kl) for row in sorted(rows, key=_outside)}
     named = WORDS["drawn"]
     return grid("layers", WORDS["title"], named["note"], cells, _colors(cells))
 
@@ -92,7 +92,7 @@ def technique_table(by: dict[str, list[LayerReading]]) -> str:
 def _by_block(by: dict[str, list[LayerReading]]) -> dict[tuple[str, str], Reading]:
     sums: dict[tuple[str, str], Reading] = {}
     for technique, rows in by.items():
-        for row in rows:
+        for row in sorted(rows, key=_outside):
             key = technique, _place(row.name)[1]
             sums[key] = replace(
                 row.kl, value=row.kl.value + (sums[key].value if key in sums else 0.0), low=None, high=None
@@ -103,7 +103,11 @@ def _by_block(by: dict[str, list[LayerReading]]) -> dict[tuple[str, str], Readin
 def _place(name: str) -> tuple[str, str]:
     """Row and column of a matrix; what is in no block has a column of its own."""
     found = position(name)
-    return (found[0], str(found[1])) if found else (last := name.rpartition(".")[2], last)
+    return (found[0], str(found[1])) if found else (name.rpartition(".")[2], WORDS["drawn"]["outside"])
+
+
+def _outside(row: LayerReading) -> bool:
+    return position(row.name) is None
 
 
 def _shade(kl: Reading) -> float:
@@ -111,13 +115,14 @@ def _shade(kl: Reading) -> float:
 
 
 def _colors(cells: Mapping[tuple[str, str], tuple[float, str, Reading]]) -> dict[str, Any]:
-    """By powers of ten from the least to the most; lightness alone tells too."""
+    """From the least to the most, by ratios; lightness alone tells too."""
     known = [shade for shade, _, _ in cells.values() if math.isfinite(shade)]
-    low, high = math.floor(min(known, default=-4)), math.ceil(max(known, default=0))
-    powers = list(range(low, max(high, low + 1) + 1))
-    bar = {"tickvals": powers, "ticktext": [f"{10.0**power:g}" for power in powers], "thickness": 12, "outlinewidth": 0}
-    bar |= {"title": {"text": WORDS["drawn"]["bar"], "side": "right"}}
-    return {"colorscale": "Cividis", "zmin": powers[0], "zmax": powers[-1], "colorbar": bar}
+    low, high = min(known, default=-1.0), max(known, default=0.0)
+    marks = [math.log10(lead) + power for power in range(math.floor(low), math.ceil(high) + 1) for lead in (1, 2, 5)]
+    marks = [mark for mark in marks if low <= mark <= high]
+    bar = {"tickvals": marks, "ticktext": [f"{10.0**mark:.4g}" for mark in marks], "thickness": 12, "outlinewidth": 0}
+    bar |= {"title": {"text": WORDS["drawn"]["bar"], "side": "right", "font": {"size": 12}}}
+    return {"colorscale": "Cividis", "zmin": low, "zmax": high if high > low else low + 1, "colorbar": bar}
 
 
 def layer_table(rows: list[LayerReading], whole: Reading | None) -> str:

@@ -60,7 +60,7 @@ def weights(found: Inside) -> Picture:
     levels = [level for level in found.levels if abs(level) <= found.reach]
     note = named["levels"].format(count=len(found.levels)) if found.levels else named["no_levels"]
     most = max(*found.before, *found.after, 1)
-    ticks = [most * share for share in (0, 0.01, 0.1, 0.3, 0.6, 1)]
+    ticks = [0.0, *dict.fromkeys(float(f"{most * share:.0e}") for share in (0.01, 0.1, 0.3, 0.6, 1))]
     counts = {"tickvals": [math.sqrt(tick) for tick in ticks], "ticktext": [f"{tick:,.0f}" for tick in ticks]}
     lines = {
         name: ([math.sqrt(count) for count in some], [f"{count:,}" for count in some])

@@ -38,7 +38,7 @@ def test_the_axis_counts_weights_and_only_levels_within_it_are_drawn() -> None:
     assert [x for x in levels["x"] if x is not None] == [-0.25, -0.25, 0.0, 0.0, 0.25, 0.25]
     assert before["x"] == after["x"] == pytest.approx([-0.4, -0.2, 0.0, 0.2, 0.4])
     ticks = drawn.layout["yaxis"]
-    assert ticks["tickvals"][-1] == math.sqrt(19) and ticks["ticktext"][-1] == "19"
+    assert ticks["tickvals"][-1] == math.sqrt(20) and ticks["ticktext"][-1] == "20"
 
 
 def test_nothing_is_drawn_that_is_not_there() -> None:
