@@ -29,6 +29,14 @@ const painted = (part, style) => {
   if (Array.isArray(part)) return part.map((each) => painted(each, style));
   return part && typeof part === 'object' ? Object.fromEntries(Object.entries(part).map(([k, v]) => [k, painted(v, style)])) : part;
 };
+const wrapped = (words, most) => words.replace(new RegExp(`(.{1,${most}})(?: |$)`, 'g'), '$1<br>').replace(/<br>$/, '');
+const narrowed = (data, { xaxis, yaxis }) => {  // on a phone: names on several lines, room for what stands beside a bar
+  if (xaxis?.title) xaxis.title.text = wrapped(xaxis.title.text, 26);
+  if (yaxis?.type !== 'category') return;
+  yaxis.tickvals = [...new Set(data.flatMap((trace) => trace.y ?? []).filter(Boolean))];
+  yaxis.ticktext = yaxis.tickvals.map((name) => wrapped(name, 14));
+  if (xaxis.range) xaxis.range = [xaxis.range[0], xaxis.range[1] + 0.25 * (xaxis.range[1] - xaxis.range[0])];
+};
 const text = (words) => words.replaceAll('&', '&amp;').replaceAll('<', '&lt;');  // plotly reads tags
 const pixels = async (source) => {
   const image = Object.assign(new Image(), { src: source });
@@ -79,6 +87,7 @@ class Picture extends HTMLElement {
     if (!width || !this.isConnected || told === this.told) return;  // behind a door, or drawn already
     this.told = told;
     const { data, layout } = this.figure();
+    if (width < 480) narrowed(data, layout);
     drawing.removeAllListeners?.('plotly_click');
     await library.react(drawing, data, { ...layout, width, height }, { displayModeBar: false });
     const rules = document.getElementById('plotly.js-style-global')?.sheet.cssRules ?? [];

@@ -35,6 +35,11 @@ def label(text: str, x: float, y: float | str, **more: Any) -> dict[str, Any]:
     return {"text": text, "x": x, "y": y, "xref": "paper", "yref": "paper", "showarrow": False} | more
 
 
+def _beside(row: str, words: str, x: float) -> dict[str, Any]:
+    """Words at the right end of a bar."""
+    return label(words, x, escape(row), xref="x", yref="y", xanchor="left", xshift=6)
+
+
 def areas(
     name: str, title: str, note: str, parts: Named, before: Reading, now: Reading, words: Mapping[str, str]
 ) -> Picture:
@@ -97,14 +102,8 @@ def bars(name: str, title: str, note: str, rows: Named, unit: str) -> Picture:
         "text": [plain(reading, reading.value) for reading in rows.values()],
         "textposition": "none",
     }
-    tops = [
-        max(v for v in (each.value, each.high or 0.0, 0.0) if math.isfinite(v)) if each.value == each.value else 0.0
-        for each in rows.values()
-    ]
-    ends = [
-        label(plain(each, each.value), top, escape(row), xref="x", yref="y", xanchor="left", xshift=6)
-        for (row, each), top in zip(rows.items(), tops, strict=True)
-    ]
+    tops = [max((v for v in (each.value, each.high or 0.0) if math.isfinite(v)), default=0.0) for each in rows.values()]
+    ends = [_beside(row, plain(each, each.value), top) for (row, each), top in zip(rows.items(), tops, strict=True)]
     reach = max(tops, default=0.0) * 1.15 or 1.0
     layout = {"xaxis": axis(unit, range=[0, reach]), "yaxis": names(), "annotations": ends, "bargap": 0.4}
     return Picture(
@@ -177,21 +176,23 @@ def waterfall(
         "x": [reading.value / scale for _, reading, _ in every],
         "measure": [kind for _, _, kind in every],
         "text": [_signed(reading, kind == "relative") for _, reading, kind in every],
-        "textposition": "outside",
-        "cliponaxis": False,
+        "textposition": "none",
         "hovertemplate": "%{y}: %{text}<extra></extra>",
         "connector": {"line": {"color": SOFT, "width": 1, "dash": "dot"}},
         "increasing": {"marker": {"color": COMPRESSED}},
         "decreasing": {"marker": {"color": PARTS[2]}},
         "totals": {"marker": {"color": ORIGINAL}},
     }
-    ends = [0.0]
-    for _, reading, kind in every:
-        ends.append(reading.value / scale + (ends[-1] if kind == "relative" else 0.0))
-    known = [value for value in ends if math.isfinite(value)]
+    stops, ends = [0.0], []
+    for row, reading, kind in every:
+        before = stops[-1] if kind == "relative" else 0.0
+        stops.append(before + reading.value / scale)
+        known = [value for value in (before, stops[-1]) if math.isfinite(value)]
+        ends.append(_beside(row, _signed(reading, kind == "relative"), max(known, default=0.0)))
+    known = [value for value in stops if math.isfinite(value)]
     room = 0.16 * (max(known) - min(known) or 1.0)
     reach = [min(known) - room * (min(known) < 0), max(known) + room]
-    layout = {"xaxis": axis(unit, range=reach), "yaxis": names(), "margin": {"l": 8, "r": 24, "t": 8, "b": 40}}
+    layout = {"xaxis": axis(unit, range=reach), "yaxis": names(), "annotations": ends}
     told = [(row, reading) for row, reading, _ in every]
     height = 60 + 34 * len(every)
     return Picture(name=name, title=title, note=note, data=[data], layout=layout, told=told, height=height)

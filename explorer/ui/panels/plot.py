@@ -178,7 +178,7 @@ def _rival(contest: Contest, scale: Scale) -> Trace:
 
 def _layout(levels: Sequence[float]) -> dict[str, object]:
     """A loss of a few per cent must not look like a cliff: the axis spans at least `LEAST`."""
-    low, high = (min(levels) * 0.97, max(levels) * 1.05) if levels else (1.0, 1.0)
+    low, high = (min(levels) * 0.97, max(levels) * 1.12) if levels else (1.0, 1.0)
     reach = [math.log10(low), math.log10(max(high, low * LEAST))]
     return {
         "margin": {"l": 52, "r": 12, "t": 26, "b": 38},
