@@ -167,9 +167,8 @@ class Stage:
                     self.desk.visits.leave(session_of(request))
                     return
                 yield found
-            if self.stopped(
-                request
-            ):  # said again: what was on its way to the page may have come after Stop's own answer
+            # said again: what was on its way to the page may have come after Stop's own answer
+            if self.stopped(request):
                 yield {self.status: markup.status(STOPPED)}
 
         return run

@@ -11,8 +11,6 @@ from typing import Any
 from explorer.values.ranges import BITS, GROUPS, RANGES, convert, in_range
 
 PACKED, LONG, MOST = "z.", 300, 1_000_000  # how packed entries begin; characters from which they are; unpacked at most
-
-
 MOST_NAMES = 5000  # each is compared with each matrix
 
 

@@ -122,10 +122,8 @@ class Variants:
         def finish() -> bool:
             if self._turn != turn and not recipe.data_free:
                 return False
-            if done.slow and (self._facts.saved or recipe.data_free):  # kept once the facts are
-                self._publish(done, self._saved(done, built), started)
-            else:
-                self._publish(done, built, started)
+            keeps = done.slow and (self._facts.saved or recipe.data_free)  # kept once the facts are
+            self._publish(done, self._saved(done, built) if keeps else built, started)
             if done.slow:
                 release()
             return True

@@ -1,15 +1,12 @@
 """Errors handed on: in the norm of the inputs nothing gets worse by it, and without correlation nothing changes."""
 
-from collections.abc import Generator
-from typing import TypeVar
-
 import pytest
 import torch
 from torch import Tensor
 
 from explorer.methods import prune, quantize, secondorder
+from tests.methods.losses import lost, run
 
-R = TypeVar("R")
 SEEDS = range(6)
 SHAPE = (24, 96)  # three blocks of columns
 
@@ -25,19 +22,6 @@ def gram_of(seed: int, columns: int = SHAPE[1]) -> Tensor:
     x = mixed + torch.randn(300, columns, generator=noise)
     x *= torch.logspace(-1, 1, columns)[torch.randperm(columns, generator=noise)]
     return x.T @ x / 300
-
-
-def lost(weight: Tensor, approximate: Tensor, gram: Tensor) -> float:
-    difference = weight - approximate
-    return float(((difference @ gram) * difference).sum())
-
-
-def run(steps: Generator[float, None, R]) -> R:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 def pruned(weight: Tensor, gram: Tensor, kept: int, **how: object) -> tuple[Tensor, Tensor]:

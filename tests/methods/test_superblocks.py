@@ -1,16 +1,13 @@
 """Grids of ggml's block types: the search finds good ones, and handing errors on makes the loss smaller still."""
 
-from collections.abc import Generator
-from typing import TypeVar
-
 import pytest
 import torch
 from torch import Tensor
 
 from explorer.methods import superblocks
 from explorer.methods.superblocks import KINDS, Kind, nearest, search
+from tests.methods.losses import lost, run
 
-R = TypeVar("R")
 COLUMNS = 512
 
 
@@ -26,19 +23,6 @@ def gram_of(seed: int) -> Tensor:
     x = torch.randn(2000, COLUMNS // 4, generator=noise) @ torch.randn(COLUMNS // 4, COLUMNS, generator=noise)
     x = (x + torch.randn(2000, COLUMNS, generator=noise)) * torch.logspace(-1, 1, COLUMNS)
     return x.T @ x / 2000
-
-
-def lost(weight: Tensor, approximate: Tensor, gram: Tensor) -> float:
-    difference = weight - approximate
-    return float(((difference @ gram) * difference).sum())
-
-
-def run(steps: Generator[float, None, R]) -> R:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 def plain(weight: Tensor, kind: Kind) -> Tensor:

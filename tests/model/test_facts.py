@@ -217,7 +217,7 @@ def test_where_nothing_can_be_written_work_goes_on_in_memory(
         Path(file).write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("explorer.model.shelf.save_file", full)
+    monkeypatch.setattr("explorer.model.disk.save_file", full)
     assert equal(kept_in(tmp_path / "facts", llama), prepared)
     assert list((tmp_path / "facts").iterdir()) == []
 

@@ -115,7 +115,7 @@ def test_saving_that_fails_leaves_nothing_behind(
         Path(file).write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(kept, "save_file", full)
+    monkeypatch.setattr("explorer.model.disk.save_file", full)
     with pytest.raises(OSError, match="no space"):
         kept.save(made(llama.model, Recipe(bits=4), facts_of(llama.model)), llama.model, tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []

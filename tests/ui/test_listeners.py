@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from explorer.ui import listeners, stage
 from explorer.ui.listeners import Listeners
 
-LONG_AGO = -1000.0
+LONG_AGO = 0.001  # after any Stop of nobody's, long before now
 
 
 def test_a_stream_is_heard_while_it_is_open() -> None:
